@@ -7,6 +7,7 @@ A tool is a `main(argv) -> None` handed to `run`. It imports its heavy modules o
 import argparse
 import json
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -28,12 +29,11 @@ class DataError(Exception):
 
 def enter_venv():
     """Continue in the project's own Python: $SUZURI_PYTHON, else ROOT/.venv where it is there."""
-    python = os.environ.get("SUZURI_PYTHON") or os.path.join(ROOT, ".venv/bin/python")
-    prefix = os.path.dirname(os.path.dirname(python))
-    if os.path.isabs(python) and os.path.exists(python) and os.path.realpath(sys.prefix) != os.path.realpath(prefix):
-        if os.environ.get("SUZURI_ENTERED") != python:  # a python that is no venv has another prefix: enter once
-            os.environ["SUZURI_ENTERED"] = python
-            os.execv(python, [python, *sys.argv])
+    python = shutil.which(os.environ.get("SUZURI_PYTHON") or os.path.join(ROOT, ".venv/bin/python"))
+    entered = os.environ.pop("SUZURI_ENTERED", None)  # a python that is no venv may have any prefix: enter once
+    if python and entered != python and sys.prefix != os.path.dirname(os.path.dirname(python)):
+        os.environ["SUZURI_ENTERED"] = python
+        os.execv(python, [python, *sys.argv])
 
 
 def parser(doc, **kwargs):
@@ -148,7 +148,7 @@ def stdout():
 
     Flushed on leaving, so that a full disk or a vanished reader is told as an error and never lost.
     """
-    out = open(1, "wb", buffering=1 << 20, closefd=False)  # noqa: SIM115
+    out = open(1, "wb", buffering=1 << 20, closefd=False)
     try:
         yield out
     except BaseException:
