@@ -63,19 +63,21 @@ def replacing_folder(path):
         raise
 
 
-def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None):
-    """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts}.
+def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None, unlisted=()):
+    """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
     `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256; every
-    other file in the folder is an output. No times, no host names: equal work gives equal bytes.
+    other file in the folder is an output, save those below a name in `unlisted` (event logs with times in
+    them). No times, no host names: equal work gives equal bytes.
     """
     name = os.path.abspath(name or folder)
     outputs = {}
     for directory, _, files in sorted(os.walk(folder)):
         for file in sorted(files):
             path = os.path.join(directory, file)
-            if os.path.relpath(path, folder) != MANIFEST and not file.endswith(".part"):
-                outputs[os.path.relpath(path, folder)] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+            name_in_folder = os.path.relpath(path, folder)
+            if name_in_folder.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
+                outputs[name_in_folder] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
     manifest = {
         "format": "suzuri-manifest/1",
         "tool": TOOL,
@@ -84,6 +86,7 @@ def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None):
         "inputs": {os.path.relpath(os.path.abspath(p), name): recorded_sha256(p) for p in inputs},
         "outputs": outputs,
         "counts": counts or {},
+        "unlisted": sorted(unlisted),
     }
     with replacing(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as f:
         json.dump(manifest, f, ensure_ascii=False, indent=2)
@@ -117,3 +120,63 @@ def read_manifest(folder):
         return manifest
     except (ValueError, KeyError, TypeError) as e:
         raise DataError(path, f"not a manifest of suzuri ({e})") from None
+
+
+GONE = "input is gone"
+
+
+def verify(folder):
+    """Yield (path, problem or None) for every file that a folder's manifest names, and for strangers in it."""
+    manifest = read_manifest(folder)
+    for name, recorded in manifest["outputs"].items():
+        path = os.path.join(folder, name)
+        if not os.path.exists(path):
+            yield path, "missing"
+        elif os.path.getsize(path) != recorded["bytes"]:
+            yield path, f"{os.path.getsize(path)} bytes, recorded {recorded['bytes']}"
+        else:
+            yield path, None if sha256(path) == recorded["sha256"] else "sha256 differs from the manifest's"
+    for name, recorded in manifest["inputs"].items():
+        path = os.path.normpath(os.path.join(folder, name))
+        if not os.path.exists(path):
+            yield path, GONE
+        else:
+            same = recorded_sha256(path) == recorded
+            yield path, None if same else f"is not what {folder} was made from"
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and name not in manifest["outputs"] and name not in (MANIFEST, *manifest["unlisted"]):
+            yield path, "not in the manifest"
+
+
+def folders_with_manifest(folder):
+    """FOLDER itself, or those below it, that hold a manifest.json; unfinished .part folders aside."""
+    for directory, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(d for d in subfolders if not d.endswith(".part"))
+        if MANIFEST in names:
+            subfolders.clear()
+            yield directory
+
+
+def read_counts(paths):
+    """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}."""
+    counts = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            counts.update(json.load(f))
+    return counts
+
+
+def disk_size(path):
+    """Bytes of a file, or of all files below a folder; symbolic links followed; 0 for what is not there."""
+    if os.path.isdir(path):
+        return sum(disk_size(os.path.join(path, name)) for name in os.listdir(path))
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def free_space(folder):
+    """Bytes free for us on the file system of `folder` or of its nearest existing parent."""
+    folder = os.path.abspath(folder)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return shutil.disk_usage(folder).free
