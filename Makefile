@@ -132,7 +132,7 @@ else
   PYTHON := $(ROOT)/.venv/bin/python
 endif
 PIP_ARGS ?=
-pip = $(ROOT)/.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+pip = $(ROOT)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 $(PIP_ARGS)
 unless_installed = $(if $(call same,$(file <$(ROOT)/.venv/$(1)),$(file <$(ROOT)/configs/$(2))),,FORCE)
 
 $(ROOT)/.venv/installed.txt: $(call unless_installed,installed.txt,requirements.txt)

@@ -116,6 +116,13 @@ def stdin_blocks(size=1 << 20):
         yield block
 
 
+def write_all(fd, block):
+    """os.write until all is written: a full disk takes the first half of a block and refuses the other."""
+    view = memoryview(block)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
 def line_blocks(blocks, end=b"\n"):
     """Regroup blocks of bytes so that each ends with `end`, save perhaps the last.
 
@@ -176,6 +183,25 @@ class Progress:
     def update(self, n):
         if self.bar is not None:
             self.bar.update(n)
+
+    def skip(self, n):
+        """`n` were done by an earlier run: on the bar, but not in its speed."""
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = n
+            self.bar.refresh()
+
+    def say(self, message):
+        """A line of its own on stderr, above the bar where there is one."""
+        if self.bar is None:
+            note(message)
+        else:
+            self.bar.write(f"{TOOL}: {message}", file=sys.stderr)
+
+    def expect(self, n):
+        """`n` more are to come, which was not known at the start."""
+        if self.bar is not None:
+            self.bar.total = (self.bar.total or 0) + n
+            self.bar.refresh()
 
     def describe(self, desc):
         if self.bar is not None:

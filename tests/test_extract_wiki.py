@@ -1,0 +1,146 @@
+"""extract-wiki: golden cases for every kind of debris, and the whole shared jawiki in both layouts."""
+
+import bz2
+import csv
+import gzip
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from suzuri import wiki
+
+CASES = Path(__file__).parent / "extract-wiki"
+
+
+@pytest.mark.parametrize("case", sorted(p.stem for p in CASES.glob("*.ndjson")))
+def test_golden(run_tool, case):
+    done = run_tool("extract-wiki", stdin=(CASES / f"{case}.ndjson").read_bytes())
+    assert done.stdout.decode() == (CASES / f"{case}.txt").read_text()
+
+
+def test_counts_and_dropped(run_tool, tmp_path):
+    lines = (CASES / "records.ndjson").read_bytes()
+    done = run_tool("extract-wiki", "--stats", tmp_path / "s", "--dropped", tmp_path / "d", stdin=lines)
+    expected = {
+        "lines_in": 32,
+        "documents_out": 4,
+        "redirects": 5,
+        "of_other_namespaces": 2,
+        "without_text": 4,
+        "broken_lines": 1,
+    }
+    assert json.loads((tmp_path / "s").read_text()) == {"extract-wiki": expected}
+    assert "4 documents out, 5 redirects, 2 of other namespaces, 4 without text, 1 broken lines" in done.stderr.decode()
+    dropped = [line.split("\t") for line in (tmp_path / "d").read_text().splitlines()]
+    assert [why for why, _ in dropped] == ["redirect"] * 5 + ["namespace"] * 2 + ["empty"] * 4
+    assert dropped[0][1] == "転送（型）"
+
+
+def record(n):
+    return json.dumps({"namespace": 0, "title": f"頁{n}", "text": f"本文の{n}。"}, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "good, broken, status",
+    [(0, 0, 0), (3, 1, 0), (3, 2, 1), (998, 1, 0), (997, 3, 1), (2997, 3, 0), (2996, 4, 1), (0, 1, 0), (0, 5, 1)],
+)
+def test_share_of_broken_lines(run_tool, good, broken, status):
+    bad = [b'{"text": "cut', b"[1, 2]", b"\xff\xfe", b"12"]
+    lines = [bad[i % 4] for i in range(broken)] + [record(n) for n in range(good)]
+    done = run_tool("extract-wiki", stdin=b"\n".join(lines), status=status)
+    if status:
+        assert f"{broken} of {good + broken:,} lines are broken JSON" in done.stderr.decode()
+    else:
+        assert done.stdout.count(b"\n\n") == max(good - 1, 0)
+
+
+def test_what_is_no_dump_is_refused_early(run_tool):
+    done = run_tool("extract-wiki", stdin=b"<page>\n" * 100_000, status=1)
+    assert b"is not Cirrus NDJSON" in done.stderr
+
+
+def test_max_documents_reads_no_further(run_tool, bin_dir):
+    """`yes` never ends: this returns only because extract-wiki stops reading; the rest may even be broken."""
+    lines = b"\n".join(record(n) for n in range(5))
+    done = run_tool("extract-wiki", "--max-documents", 3, stdin=lines + b"\nbroken\n" * 10)
+    assert done.stdout.decode() == "本文の0。\n\n本文の1。\n\n本文の2。\n"
+    endless = 'yes \'{"namespace":0,"text":"永遠に続く。"}\' | "$0" --max-documents 2'
+    done = subprocess.run(["bash", "-c", endless, bin_dir / "extract-wiki"], capture_output=True, timeout=60)
+    assert done.stdout.decode() == "永遠に続く。\n\n永遠に続く。\n"
+
+
+def test_a_long_line_without_end(run_tool):
+    text = "長い本文。" * 400_000
+    done = run_tool("extract-wiki", stdin=json.dumps({"namespace": 0, "title": "長", "text": text}).encode())
+    assert done.stdout.decode() == text + "\n"
+
+
+@given(st.text(), st.text(max_size=5))
+def test_cleaning_any_text(text, title):
+    out = wiki.clean(text, title)
+    assert wiki.clean(out, title) == out or "{{" in text or "[" in text or ">" in text or "^" in text
+    assert not wiki.INVISIBLE.search(out)
+    assert out == out.strip() and "  " not in out and "\n\n" not in out
+    out.encode()
+
+
+# Over the whole of the shared data
+
+GONE = {"namespace_nonzero", "no_text_field", "redirect_with_text", "redirect_no_text", "empty_text"}
+LEFT_OVER = {  # kind of dirt -> what must not be found in the output of a record that has it
+    "ref_marker": r"\[(\d+|注\s?\d+|注釈\s?\d+)\]",
+    "citation_needed": r"\[要[^\]]*\]|\[いつ\?\]|\[リンク切れ\]",
+    "footnote_tail": r"\s\^\s|閲覧|広辞苑|前掲書",
+    "template_debris": r"\{\{|\}\}",
+    "navigation_prefix": r"^出典|^\S* > ",
+    "zero_width": "[\u200b-\u200f\u2060\ufeff\u00ad]",
+}
+KEPT = {  # … and what must still be there: the next tools' business
+    "halfwidth_kana": "[\uff66-\uff9f]",
+    "displaystyle_math": r"\{\\displaystyle",
+}
+
+
+@pytest.fixture(scope="module")
+def jawiki(shared_data):
+    """page_id -> (kind of dirt, record)."""
+    with open(shared_data / "jawiki/DOCUMENTS.tsv", encoding="utf-8", newline="") as f:
+        dirt = {row["page_id"]: row["dirt"] for row in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE)}
+    with gzip.open(shared_data / "jawiki/jawiki-20240701-cirrussearch-content.json.gz") as f:
+        records = [json.loads(line) for line in f]
+    return {str(r["page_id"]): (dirt[str(r["page_id"])], r) for r in records if "page_id" in r}
+
+
+def test_every_kind_of_dirt(jawiki):
+    kinds = {kind for kind, _ in jawiki.values() if kind}
+    assert kinds == GONE | set(LEFT_OVER) | set(KEPT), "a kind that this test does not know"
+    for page, (kind, record) in jawiki.items():
+        text, reason = wiki.article(record)
+        assert (reason is not None) == (kind in GONE), (page, kind, reason)
+        if kind in LEFT_OVER:
+            assert re.search(LEFT_OVER[kind], record["text"]), (page, kind)
+            assert not re.search(LEFT_OVER[kind], text), (page, kind, text)
+        elif kind in KEPT:
+            assert re.search(KEPT[kind], text), (page, kind)
+
+
+def test_clean_pages_stay_as_they_are(jawiki):
+    """Of text without dirt nothing goes but marks in brackets, as many as there are in the sources themselves."""
+    encyclopedic = [r for kind, r in jawiki.values() if not kind and r["category"][:1] == ["WikipediaAnnotatedCorpus"]]
+    changed = [r["title"] for r in encyclopedic if wiki.clean(r["text"], r["title"]) != " ".join(r["text"].split())]
+    assert len(encyclopedic) > 1500
+    assert len(changed) <= 20, changed
+
+
+def test_both_layouts_give_the_same_documents(run_tool, shared_data):
+    old = gzip.decompress((shared_data / "jawiki/jawiki-20240701-cirrussearch-content.json.gz").read_bytes())
+    folder = shared_data / "jawiki/cirrus_search_index/20261115/index_name=jawiki_content"
+    new = b"".join(bz2.decompress(p.read_bytes()) for p in sorted(folder.glob("*.bz2")))
+    documents = [run_tool("extract-wiki", stdin=data).stdout.rstrip(b"\n").split(b"\n\n") for data in (old, new)]
+    assert len(documents[0]) == 6547 - 49
+    assert sorted(documents[0]) == sorted(documents[1])
+    assert documents[0] != documents[1]

@@ -1,0 +1,643 @@
+"""fetch-url and fetch-jawiki against a server (tests/http_server.py) that does all that servers do."""
+
+import bz2
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from email.utils import formatdate
+
+import pytest
+from http_server import serving
+from suzuri import dumps, fetch, files
+
+BODY = random.Random(0).randbytes(300_000)
+SHA256 = hashlib.sha256(BODY).hexdigest()
+QUICK = ("--wait", 0.01, "--timeout", 5)
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "file").write_bytes(BODY)
+    return folder
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out/file"
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def check_whole(target, url, body=BODY):
+    """The file, its record, nothing else; and the record is believed."""
+    assert target.read_bytes() == body
+    assert names(target.parent) == ["file", "file.json"]
+    record = json.loads((target.parent / "file.json").read_text())
+    assert (record["url"], record["size"]) == (url, len(body))
+    assert record["sha256"] == hashlib.sha256(body).hexdigest() == files.recorded_sha256(target)
+    target.write_bytes(bytes(len(body)))  # a later file of the same size: the record must not be believed
+    os.utime(target, (time.time() + 10, time.time() + 10))
+    assert files.recorded_sha256(target) == hashlib.sha256(bytes(len(body))).hexdigest()
+
+
+# One file
+
+
+@pytest.mark.parametrize(
+    "settings, requests",
+    [
+        ({}, 1),
+        ({"ranges": False}, 1),
+        ({"chunked": True}, 1),
+        ({"etag": False, "last_modified": False}, 1),
+        ({"drop_after": 70_000}, 5),
+        ({"drop_after": 70_000, "etag": False}, 5),
+        ({"drop_after": 70_000, "etag": False, "last_modified": False}, 5),
+        ({"drop_after": 70_000, "drops": 2, "ranges": False}, 3),
+        ({"drop_after": 70_000, "drops": 2, "chunked": True}, 3),
+        ({"fail_first": 3}, 4),
+        ({"fail_first": 2, "fail_status": 429, "drop_after": 200_000}, 4),
+    ],
+)
+def test_whatever_the_server_does(site, target, settings, requests):
+    with serving(site, **settings) as server:
+        fetch.to_file(f"{server.url}file", str(target), wait=0.01, timeout=5)
+        assert len(server.requests) == requests
+        if "Range" in server.requests[-1].headers and server.etag:
+            assert server.requests[-1].headers["If-Range"].startswith('"')
+        assert all(r.headers["User-Agent"].startswith("suzuri/") for r in server.requests)
+    check_whole(target, f"{server.url}file")
+
+
+def test_redirect(run_tool, site, target):
+    with serving(site, redirect={"/old": "/file"}) as server:
+        run_tool("fetch-url", *QUICK, f"{server.url}old", target)
+    check_whole(target, f"{server.url}old")
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_local_file(run_tool, site, target, form):
+    run_tool("fetch-url", form.format(site / "file"), target)
+    assert not os.path.samefile(site / "file", target)
+    check_whole(target, form.format(site / "file"))
+
+
+def test_empty_file(run_tool, site, target):
+    (site / "file").write_bytes(b"")
+    with serving(site) as server:
+        run_tool("fetch-url", f"{server.url}file", target)
+    assert target.read_bytes() == b"" and names(target.parent) == ["file", "file.json"]
+
+
+def test_resumes_what_an_earlier_run_left(run_tool, site, target):
+    with serving(site, drop_after=100_000) as server:
+        failed = run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
+        assert names(target.parent) == ["file.part", "file.part.json"]
+        assert (
+            failed.stderr.decode().count("\n") == 1
+            and "closed after 100,000 of 300,000 bytes" in failed.stderr.decode()
+        )
+        server.drop_after = None
+        done = run_tool("fetch-url", f"{server.url}file", target)
+        assert server.requests[-1].headers["Range"] == "bytes=100000-"
+        assert server.requests[-1].sent == 200_000
+    assert "300,000 bytes, 100,000 bytes found from before" in done.stderr.decode()
+    check_whole(target, f"{server.url}file")
+
+
+@pytest.mark.parametrize("settings", [{}, {"etag": False}, {"etag": False, "last_modified": False}, {"ranges": False}])
+@pytest.mark.parametrize("size", [50_000, 100_000, 100_001, 300_001])
+def test_a_changed_file_starts_anew(site, target, settings, size):
+    with serving(site, drop_after=100_000, **settings) as server:
+        url = f"{server.url}file"
+        with pytest.raises(fetch.DataError, match="closed after 100,000 of 300,000 bytes"):
+            fetch.to_file(url, str(target), retries=0)
+        assert (target.parent / "file.part").stat().st_size == 100_000
+        server.drop_after = None
+        body = random.Random(1).randbytes(size)
+        (site / "file").write_bytes(body)
+        os.utime(site / "file", (1e9, 1e9))
+        assert fetch.to_file(url, str(target))["resumed"] == 0
+    check_whole(target, url, body)
+
+
+def test_another_url_starts_anew(run_tool, site, target):
+    (site / "other").write_bytes(BODY[::-1])
+    with serving(site, drop_after=100_000) as server:
+        run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
+        server.drop_after = None
+        run_tool("fetch-url", f"{server.url}other", target)
+    check_whole(target, f"{server.url}other", BODY[::-1])
+
+
+def test_stall(run_tool, site, target):
+    with serving(site, stall_after=120_000) as server:
+        done = run_tool("fetch-url", "--timeout", 0.5, "--wait", 0, f"{server.url}file", target)
+        assert "no data for 0.5 s; again in 0 s (1 of 8)" in done.stderr.decode()
+    check_whole(target, f"{server.url}file")
+
+
+def test_retry_after_is_obeyed(run_tool, site, target):
+    with serving(site, fail_first=1, retry_after=1) as server:
+        start = time.monotonic()
+        done = run_tool("fetch-url", "--wait", 0, f"{server.url}file", target)
+        assert time.monotonic() - start > 1
+    assert "503 Service Unavailable; again in 1 s" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("text, seconds", [("7", 7), ("99999", 600), (None, 0), ("soon", 0), ("-3", 0)])
+def test_retry_after_header(text, seconds):
+    assert fetch._retry_after(text) == seconds
+
+
+def test_retry_after_date():
+    assert 50 < fetch._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert fetch._retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
+
+
+def test_gives_up(run_tool, site, target):
+    with serving(site, drop_after=70_000, ranges=False) as server:  # never gets farther
+        done = run_tool("fetch-url", *QUICK, "--retries", 2, f"{server.url}file", target, status=1)
+        assert len(server.requests) == 3
+    assert "gave up after 2 more tries; run again" in done.stderr.decode()
+
+
+def test_promised_more_than_there_is(run_tool, site, target):
+    with serving(site, wrong_length=10) as server:
+        run_tool("fetch-url", *QUICK, "--retries", 2, f"{server.url}file", target, status=1)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("status", [404, 403, 410, 400])
+def test_refusals_are_not_tried_again(site, target, status):
+    with serving(site, fail_first=9, fail_status=status) as server:
+        with pytest.raises(fetch.DataError, match=rf"^{server.url}file: .*{status}.*_URL="):
+            fetch.to_file(f"{server.url}file", str(target))
+        assert len(server.requests) == 1
+    assert names(target.parent) == []
+
+
+def test_not_there(run_tool, site, target):
+    with serving(site) as server:
+        done = run_tool("fetch-url", f"{server.url}nothing", target, status=1)
+    assert done.stderr.decode().startswith(f"fetch-url: {server.url}nothing: 404: no longer there")
+    assert done.stderr.count(b"\n") == 1
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("url", ["/no/such/file", "file:///no/such/file", "ftp://host/file", "http://", "http://[x/"])
+def test_bad_addresses(target, url):
+    with pytest.raises(fetch.DataError):
+        fetch.to_file(url, str(target), retries=0)
+    assert names(target.parent) == []
+
+
+def test_nobody_there(run_tool, site, target):
+    with serving(site) as server:
+        pass
+    done = run_tool("fetch-url", *QUICK, "--retries", 1, f"{server.url}file", target, status=1)
+    assert "Connection refused; gave up after 1 more tries" in done.stderr.decode()
+    assert names(target.parent) == []
+
+
+def test_sha256(run_tool, site, target):
+    with serving(site) as server:
+        done = run_tool("fetch-url", "--sha256", "0" * 64, f"{server.url}file", target, status=1)
+        assert SHA256 in done.stderr.decode() and names(target.parent) == []
+        run_tool("fetch-url", "--sha256", SHA256.upper(), f"{server.url}file", target)
+        run_tool("fetch-url", "--sha256", "12", f"{server.url}file", target, status=2)
+    check_whole(target, f"{server.url}file")
+
+
+def test_full_disk_keeps_the_part(bin_dir, site, target):
+    with serving(site) as server:
+        limited = 'ulimit -f 128; exec "$0" "$@"'  # blocks of 1,024 bytes; a write beyond fails with EFBIG
+        command = ["bash", "-c", limited, bin_dir / "fetch-url", f"{server.url}file", target]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "131,072 of 300,000 bytes are kept: make room and run again" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert (target.parent / "file.part").stat().st_size == 131_072
+        subprocess.run([bin_dir / "fetch-url", f"{server.url}file", target], check=True)
+        assert server.requests[-1].headers["Range"] == "bytes=131072-"
+    check_whole(target, f"{server.url}file")
+
+
+def test_a_file_that_is_there_stands_until_the_new_one_is_whole(run_tool, site, target):
+    with serving(site) as server:
+        run_tool("fetch-url", f"{server.url}file", target)
+        (site / "file").write_bytes(BODY[::-1])
+        os.utime(site / "file", (1e9, 1e9))
+        server.drop_after = 1000
+        run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
+        assert target.read_bytes() == BODY and files.recorded_sha256(target) == SHA256
+        server.drop_after = None
+        run_tool("fetch-url", f"{server.url}file", target)
+    check_whole(target, f"{server.url}file", BODY[::-1])
+
+
+@pytest.mark.parametrize("call", ["_write_json", "fsync", "unlink_quietly", "rename 1", "rename 2"])
+@pytest.mark.parametrize("there", [False, True])
+def test_killed_at_the_end(site, target, monkeypatch, call, there):
+    """A kill between any two of the last steps leaves no file with another's record, and the next run ends well."""
+
+    class Killed(BaseException):
+        pass
+
+    old = bytes(len(BODY))
+    with serving(site) as server:
+        url = f"{server.url}file"
+        if there:
+            (site / "file").write_bytes(old)
+            fetch.to_file(url, str(target))
+            (site / "file").write_bytes(BODY)
+        countdown = {"_write_json": 2, "rename 2": 2}.get(call, 1)
+        owner = fetch if call in ("_write_json", "unlink_quietly") else os
+        name = call.split()[0]
+        real = getattr(owner, name)
+
+        def dying(*args):
+            nonlocal countdown
+            countdown -= 1
+            if countdown == 0:
+                raise Killed
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, dying)
+        with pytest.raises(Killed):
+            fetch.to_file(url, str(target))
+        monkeypatch.undo()
+        if target.exists():
+            assert target.read_bytes() == old and files.recorded_sha256(target) == hashlib.sha256(old).hexdigest()
+        server.requests.clear()
+        fetch.to_file(url, str(target))
+        assert not server.requests  # all was there already
+    check_whole(target, url)
+
+
+def test_kill_9_then_again(bin_dir, run_tool, site, target):
+    with serving(site, stall_after=150_000) as server:
+        process = subprocess.Popen([bin_dir / "fetch-url", f"{server.url}file", target], stderr=subprocess.DEVNULL)
+        part = target.parent / "file.part"
+        wait_for(lambda: part.exists() and part.stat().st_size == 150_000)
+        again = run_tool("fetch-url", f"{server.url}file", target, status=1)
+        assert b"another run is writing it" in again.stderr
+        process.kill()
+        process.wait()
+        run_tool("fetch-url", f"{server.url}file", target)
+        assert server.requests[-1].headers["Range"] == "bytes=150000-"
+    check_whole(target, f"{server.url}file")
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+# To standard output
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"drop_after": 70_000},
+        {"drop_after": 70_000, "drops": 3, "ranges": False},
+        {"drop_after": 70_000, "drops": 3, "etag": False, "last_modified": False, "ranges": False},
+        {"stall_after": 90_000},
+    ],
+)
+def test_stream(site, tmp_path, settings):
+    with serving(site, **settings) as server:
+        assert b"".join(fetch.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256=SHA256)) == BODY
+        with pytest.raises(fetch.DataError, match="sha256"):
+            list(fetch.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256="0" * 64))
+    assert names(tmp_path) == ["site"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"ranges": False}])
+def test_stream_of_a_file_that_changes(site, settings):
+    """The bytes that went out cannot be taken back: an error, never half of the one and half of the other."""
+    with serving(site, drop_after=100_000, **settings) as server:
+        out = b""
+        with pytest.raises(fetch.DataError, match="changed on the server"):
+            for block in fetch.in_order(f"{server.url}file", wait=0):
+                out += block
+                if len(out) == 100_000:
+                    server.drop_after = None
+                    (site / "file").write_bytes(BODY[::-1])
+                    os.utime(site / "file", (1e9, 1e9))
+        assert out == BODY[:100_000]
+
+
+def test_stream_ends_with_its_reader(bin_dir, site):
+    (site / "file").write_bytes(bytes(50_000_000))
+    with serving(site) as server:
+        command = f"'{bin_dir}/fetch-url' {server.url}file - | head -c 1000 | wc -c; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        wait_for(lambda: not server.open_now)
+        assert done.stdout.split() == ["1000", str(128 + signal.SIGPIPE)] and done.stderr == ""
+        assert server.requests[0].sent < 20_000_000
+
+
+def test_usage(run_tool, target):
+    for arguments in [(), ("x",), ("x", target, "--timeout", 0), ("x", target, "--retries", -1)]:
+        assert run_tool("fetch-url", *arguments, status=2).stderr
+
+
+# fetch-jawiki
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root of dated folders as Wikimedia has it, small; the newest is unfinished."""
+    root = tmp_path / "site"
+    for date, shards, done in [("20261101", 2, True), ("20261108", 5, True), ("20261115", 1, False)]:
+        folder = root / date / "index_name=jawiki_content"
+        folder.mkdir(parents=True)
+        (root / date / "index_name=jawiki_general").mkdir()
+        for n in range(shards):
+            (folder / f"jawiki_content-{date}-{n:05}.json.bz2").write_bytes(shard(date, n))
+        if done:
+            (folder / "_SUCCESS").touch()
+    return root
+
+
+def shard(date, n):
+    noise = random.Random(f"{date} {n}").randbytes(20_000).hex()
+    return bz2.compress(f'{{"index":{{"_id":{n}}}}}\n{{"title":"{date}-{n}","text":"{noise}"}}\n'.encode())
+
+
+def check_folder(folder, date, shards):
+    expected = {f"jawiki_content-{date}-{n:05}.json.bz2": shard(date, n) for n in range(shards)}
+    assert names(folder) == [*expected, "manifest.json"]
+    for name, body in expected.items():
+        assert (folder / name).read_bytes() == body
+    manifest = files.read_manifest(folder)
+    assert sorted(manifest["outputs"]) == list(expected)
+    assert [(path, problem) for path, problem in files.verify(folder) if problem] == []
+    assert not os.path.exists(f"{folder}.part")
+
+
+@pytest.mark.parametrize("settings", [{}, {"quote_equals": True}, {"ranges": False}, {"drop_after": 9000}])
+def test_newest_whole_dump(run_tool, root, tmp_path, settings):
+    with serving(root, delay=0.05, **settings) as server:
+        done = run_tool("fetch-jawiki", *QUICK, server.url, tmp_path / "jw")
+        assert server.most_open == 3
+    check_folder(tmp_path / "jw", "20261108", 5)
+    assert "5 files" in done.stderr.decode()
+
+
+def test_one_connection(run_tool, root, tmp_path):
+    with serving(root, delay=0.02) as server:
+        run_tool("fetch-jawiki", "--connections", 1, server.url, tmp_path / "jw")
+        assert server.most_open == 1
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+def test_pinned_date(run_tool, root, tmp_path):
+    with serving(root) as server:
+        run_tool("fetch-jawiki", "--date", "20261101", server.url, tmp_path / "jw")
+        check_folder(tmp_path / "jw", "20261101", 2)
+        absent = run_tool("fetch-jawiki", "--date", "20260101", server.url, tmp_path / "x", status=1)
+        assert "20260101 is not there; other dates: 20261101, 20261108, 20261115" in absent.stderr.decode()
+        unfinished = run_tool("fetch-jawiki", "--date", "20261115", server.url, tmp_path / "x", status=1)
+        assert "20261115 is not finished; other dates: 20261101, 20261108" in unfinished.stderr.decode()
+        run_tool("fetch-jawiki", "--date", "newest", server.url, tmp_path / "x", status=2)
+    assert names(tmp_path) == ["jw", "site"]
+
+
+def test_no_whole_dump(run_tool, root, tmp_path):
+    for done in root.glob("*/*/_SUCCESS"):
+        done.unlink()
+    with serving(root) as server:
+        done = run_tool("fetch-jawiki", server.url, tmp_path / "jw", status=1)
+    assert "no finished dump of jawiki there; unfinished: 20261101, 20261108, 20261115" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize(
+    "below, date, shards",
+    [
+        ("", "20261108", 5),
+        ("20261101", "20261101", 2),
+        ("20261101/", "20261101", 2),
+        ("20261101/index_name=jawiki_content/", "20261101", 2),
+        ("20261101/index_name%3Djawiki_content", "20261101", 2),
+        ("20261101/index_name=jawiki_content/jawiki_content-20261101-00000.json.bz2", "20261101", 1),
+    ],
+)
+def test_every_form_of_address(root, tmp_path, local, below, date, shards):
+    with serving(root) as server:
+        fetch_dump(f"file://{root}/{below}" if local else f"{server.url}{below}", tmp_path / "jw")
+    check_folder(tmp_path / "jw", date, shards)
+
+
+def fetch_dump(url, folder, date=None):
+    """What bin/fetch-jawiki does, save for dates that vanish."""
+    dump = dumps.find(url, date)
+    dumps.download(dump, dumps.open_part(str(folder), dump))
+    dumps.close_part(str(folder), dump)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_stream_of_shards(run_tool, root, tmp_path, local):
+    with serving(root, drop_after=9000) as server:
+        text = run_tool("fetch-jawiki", *QUICK, root if local else server.url, "-").stdout.decode()
+    assert [json.loads(line)["title"] for line in text.splitlines()[1::2]] == [f"20261108-{n}" for n in range(5)]
+    assert names(tmp_path) == ["site"]
+
+
+def test_unfinished_folder_is_refused(run_tool, root, tmp_path):
+    for below in ("20261115", "20261115/index_name=jawiki_content"):
+        done = run_tool("fetch-jawiki", root / below, tmp_path / "jw", status=1)
+        assert b"is not finished: it has no _SUCCESS" in done.stderr
+
+
+def test_local_shards_are_linked(run_tool, root, tmp_path):
+    name = "jawiki_content-20261101-00000.json.bz2"
+    run_tool("fetch-jawiki", root / "20261101", tmp_path / "jw")
+    source = root / "20261101/index_name=jawiki_content" / name
+    assert os.path.samefile(source, tmp_path / "jw" / name)
+    shutil.rmtree(root)
+    check_folder(tmp_path / "jw", "20261101", 2)
+
+
+def test_a_changed_local_shard_is_taken_anew(run_tool, root, tmp_path):
+    name = "jawiki_content-20261101-00001.json.bz2"
+    run_tool("fetch-jawiki", root / "20261101", tmp_path / "jw")
+    source = root / "20261101/index_name=jawiki_content" / name
+    source.unlink()
+    source.write_bytes(b"another one")
+    run_tool("fetch-jawiki", root / "20261101", tmp_path / "jw")
+    assert (tmp_path / "jw" / name).read_bytes() == b"another one"
+
+
+def test_copies_where_links_cannot_be(root, tmp_path, monkeypatch):
+    def refused(*args):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refused)
+    fetch_dump(str(root), tmp_path / "jw", "20261101")
+    check_folder(tmp_path / "jw", "20261101", 2)
+
+
+def test_any_folder_of_shards(run_tool, tmp_path):
+    """Files of the old layout, records and manifests beside them, other wikis' files, nested folders."""
+    folder = tmp_path / "mine"
+    (folder / "below").mkdir(parents=True)
+    ours = ["jawiki-20240701-cirrussearch-content.json.gz", "jawiki-20240708-cirrussearch-content.json.gz"]
+    others = [f"{ours[0]}.json", "manifest.json", "README", "enwiki-20240701-cirrussearch-content.json.gz"]
+    for name in [
+        *ours,
+        *others,
+        "jawiki-20240701-cirrussearch-general.json.gz",
+        "jawikibooks-20240701-content.json.gz",
+    ]:
+        (folder / name).write_text(name)
+    run_tool("fetch-jawiki", folder, tmp_path / "jw")
+    assert names(tmp_path / "jw") == [*ours, "manifest.json"]
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/b.jsonl.zst").write_text("b")
+    (tmp_path / "plain/a.json").write_text("a")
+    run_tool("fetch-jawiki", tmp_path / "plain", tmp_path / "jw")
+    assert names(tmp_path / "jw") == ["a.json", "b.jsonl.zst", "manifest.json"]
+    done = run_tool("fetch-jawiki", folder / "below", tmp_path / "x", status=1)
+    assert b"no dump there" in done.stderr
+
+
+def test_shards_of_a_killed_run_are_kept(bin_dir, run_tool, root, tmp_path):
+    with serving(root) as server:
+        server.stall_after = 15_000
+        server.stalls = 3
+        process = subprocess.Popen([bin_dir / "fetch-jawiki", server.url, tmp_path / "jw"], stderr=subprocess.DEVNULL)
+        wait_for(lambda: sum(r.sent == 15_000 for r in server.requests) == 3)
+        process.kill()
+        process.wait()
+        assert len(names(tmp_path / "jw.part")) == 7  # three beginnings, with what they are of, and the source
+        before = len(server.requests)
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+        ranges = [r.headers.get("Range") for r in server.requests[before:] if not r.path.endswith("/")]
+        assert sorted(ranges, key=str) == [None] * 2 + ["bytes=15000-"] * 3
+        check_folder(tmp_path / "jw", "20261108", 5)
+        server.stall_after = None
+        before = len(server.requests)
+        done = run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+        assert all(r.path.endswith("/") for r in server.requests[before:])  # whole already: listings only
+        assert b"5 files kept from before" in done.stderr
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+def test_a_damaged_shard_is_fetched_again(run_tool, root, tmp_path):
+    with serving(root) as server:
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+        damaged = tmp_path / "jw/jawiki_content-20261108-00003.json.bz2"
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        before = len(server.files_asked())
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+        assert [path.rpartition("/")[2] for path in server.files_asked()[before:]] == [damaged.name]
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+def test_replaced_only_when_the_new_one_is_whole(run_tool, root, tmp_path):
+    with serving(root) as server:
+        run_tool("fetch-jawiki", "--date", "20261101", server.url, tmp_path / "jw")
+        server.drop_after = 10_000
+        run_tool("fetch-jawiki", *QUICK, "--retries", 0, server.url, tmp_path / "jw", status=1)
+        server.drop_after = None
+        assert os.path.exists(tmp_path / "jw.part")
+        assert files.read_manifest(tmp_path / "jw")["counts"] == {"shards": 2}
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+@pytest.mark.parametrize("call", ["write_manifest", "rmtree", "rename", "unlink_quietly 1", "unlink_quietly 2"])
+def test_killed_while_it_is_replaced(root, tmp_path, monkeypatch, call):
+    class Killed(BaseException):
+        pass
+
+    folder = str(tmp_path / "jw")
+
+    fetch_dump(str(root), folder, "20261101")
+    name, _, countdown = call.partition(" ")
+    countdown = int(countdown or 1)
+    owner = {"rmtree": shutil, "rename": os}.get(name, dumps)
+    real = getattr(owner, name)
+
+    def dying(*args, **kwargs):
+        nonlocal countdown
+        countdown -= 1
+        if countdown == 0:
+            raise Killed
+        return real(*args, **kwargs)
+
+    dump = dumps.find(str(root), "20261108")
+    dumps.download(dump, dumps.open_part(folder, dump))
+    monkeypatch.setattr(owner, name, dying)
+    with pytest.raises(Killed):
+        dumps.close_part(folder, dump)
+    monkeypatch.undo()
+    if os.path.exists(f"{folder}/manifest.json"):  # then it is still the old one, and whole
+        assert not any(problem for _, problem in files.verify(folder))
+    fetch_dump(str(root), folder, "20261108")
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+def test_somebody_elses_folder_is_left_alone(run_tool, root, tmp_path):
+    (tmp_path / "jw").mkdir()
+    (tmp_path / "jw/thesis.txt").write_text("mine")
+    done = run_tool("fetch-jawiki", root, tmp_path / "jw", status=1)
+    assert b"holds files but no manifest.json" in done.stderr
+    assert (tmp_path / "jw/thesis.txt").read_text() == "mine"
+
+
+def test_a_date_that_vanishes_half_way(run_tool, root, tmp_path):
+    with serving(root, vanish="/20261108/", vanish_after=2, delay=0.02) as server:
+        done = run_tool("fetch-jawiki", *QUICK, server.url, tmp_path / "jw")
+    check_folder(tmp_path / "jw", "20261101", 2)
+    assert "removed while it was being fetched: starting anew with" in done.stderr.decode()
+    assert "20261101" in done.stderr.decode().splitlines()[-2]
+
+
+def test_a_pinned_date_that_vanishes(run_tool, root, tmp_path):
+    with serving(root, vanish="/20261108/", vanish_after=2) as server:
+        done = run_tool("fetch-jawiki", *QUICK, "--date", "20261108", server.url, tmp_path / "jw", status=1)
+    assert b"404: no longer there" in done.stderr
+    assert not os.path.exists(tmp_path / "jw")
+
+
+def test_stream_of_shards_ends_with_its_reader(bin_dir, root):
+    with serving(root) as server:
+        command = f"'{bin_dir}/fetch-jawiki' {server.url} - | head -n 1; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert done.stdout == '{"index":{"_id":0}}\n141\n'
+        assert len(server.files_asked()) < 5
+
+
+def test_stream_of_a_damaged_shard(run_tool, root):
+    path = root / "20261108/index_name=jawiki_content/jawiki_content-20261108-00001.json.bz2"
+    path.write_bytes(path.read_bytes()[:-100])
+    with serving(root) as server:
+        done = run_tool("fetch-jawiki", server.url, "-", status=1)
+    assert path.name in done.stderr.decode() and "damaged or cut short" in done.stderr.decode()
+
+
+def test_shared_data(run_tool, shared_data, tmp_path):
+    """The real layouts: the unfinished date passed over, and every shard unpacks."""
+    with serving(shared_data / "jawiki") as server:
+        run_tool("fetch-jawiki", f"{server.url}cirrus_search_index/", tmp_path / "jw")
+    text = run_tool("cat-text", tmp_path / "jw").stdout
+    assert text.count(b'\n{"version"') == 6547
