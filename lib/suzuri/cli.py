@@ -24,7 +24,10 @@ class DataError(Exception):
     """Bad data, told as `tool: where: what` in one line; the exit status is 1."""
 
     def __init__(self, where, what):
-        super().__init__(f"{where}: {what}")
+        super().__init__(where, what)  # both, so that it can pass between processes
+
+    def __str__(self):
+        return ": ".join(map(str, self.args))
 
 
 def enter_venv():
@@ -108,8 +111,8 @@ def summary(counts, seconds=None, nbytes=None, stats=None):
             f.write("\n")
 
 
-def stdin_blocks(size=1 << 20):
-    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each."""
+def stdin_blocks(size=1 << 16):
+    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each (a pipe holds 64 kB)."""
     if os.isatty(0):
         note("reading from the terminal (Ctrl-D ends it; --help tells how to use it in a pipe)")
     while block := os.read(0, size):

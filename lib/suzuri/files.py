@@ -7,7 +7,7 @@ import shutil
 from contextlib import contextmanager
 
 from suzuri import __version__
-from suzuri.cli import TOOL, DataError
+from suzuri.cli import TOOL, DataError, note
 
 MANIFEST = "manifest.json"
 
@@ -162,8 +162,13 @@ def read_counts(paths):
     """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}."""
     counts = {}
     for path in paths:
-        with open(path, encoding="utf-8") as f:
-            counts.update(json.load(f))
+        try:
+            with open(path, encoding="utf-8") as f:
+                counts |= json.load(f)
+        except FileNotFoundError:
+            note(f"{path}: not there; its counts are missing in the manifest")  # no reason to lose finished work
+        except (ValueError, TypeError) as e:
+            raise DataError(path, f"no counts in JSON ({e})") from None
     return counts
 
 
