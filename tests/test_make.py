@@ -1,0 +1,318 @@
+"""The chain through make: real layouts over HTTP, skipping, settings, locks, kills, cleaning, a corpus of one's own."""
+
+import bz2
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["PROFILE=demo", "VOCAB_SIZE=1500", "MAX_SEQ_LENGTH=64", "JAWIKI_MAX_DOCUMENTS=250"]
+STEPS = "TRAIN_SET=max_steps=6 eval_steps=3 save_steps=3 warmup_steps=1 batch_tokens=2048 chunk_tokens=1024"
+
+
+def environment():
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "SUZURI_LOCK", "PROFILE", "DATA")
+    return {k: v for k, v in os.environ.items() if k not in inherited}
+
+
+def make(*args, status=0, **kwargs):
+    command = ["make", "-C", str(ROOT), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=900, **kwargs)
+    if status is not None:
+        assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def snapshot(folder):
+    """Every file with its modification time and content."""
+    files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != ".lock")
+    return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+def contents(folder, *kinds):
+    """{name: sha256} of what a run made, save what holds times."""
+    found = {}
+    for kind in kinds:
+        for p in sorted((Path(folder) / kind).rglob("*")):
+            if p.is_file() and "tensorboard" not in str(p) and p.name != "metrics.jsonl":
+                found[str(p.relative_to(folder))] = hashlib.sha256(p.read_bytes()).hexdigest()
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory, shared_data):
+    """A folder like the real sites': CC-100 and both layouts of the Cirrus dumps, with part of the real texts."""
+    site = tmp_path_factory.mktemp("site")
+    with lzma.open(shared_data / "cc100/ja-mini.txt.xz", "rt", encoding="utf-8") as f:
+        text = f.read(400_000)
+    with lzma.open(site / "ja.txt.xz", "wt", encoding="utf-8") as f:
+        f.write(text)
+    (site / "dumps").symlink_to((shared_data / "jawiki/cirrus_search_index").resolve())
+    (site / "old.json.gz").symlink_to((shared_data / "jawiki/jawiki-20240701-cirrussearch-content.json.gz").resolve())
+    return site
+
+
+@pytest.fixture(scope="module", params=["range", "no-range"])
+def site(request, sources):
+    """The URL of a local HTTP server of `sources`, with and without byte ranges."""
+    command = [sys.executable, ROOT / "tests/http_server.py", sources, "--port", "0"]
+    if request.param == "no-range":
+        command.append("--no-range")
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield re.search(r"http://\S+", server.stdout.readline()).group().rstrip("/")
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def local(sources):
+    """Make's variables that read the same sources from local files."""
+    return [f"CC100_JA_URL={sources}/ja.txt.xz", f"JAWIKI_URL={sources}/dumps"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, local):
+    """DATA after `make all`, and the variables that it was made with."""
+    data = tmp_path_factory.mktemp("built")
+    variables = [f"DATA={data}", *SMALL, *local, STEPS]
+    make("all", *variables)
+    return data, variables
+
+
+def test_both_layouts_over_http(site, tmp_path, built, local):
+    """The new layout (an unfinished newer-looking date passed over) and the old give the same sentences."""
+    common = [*SMALL, f"CC100_JA_URL={site}/ja.txt.xz", "JAWIKI_MAX_DOCUMENTS=0"]
+    make("build-dataset-cc100-ja", "build-dataset-jawiki", f"DATA={tmp_path}/new", f"JAWIKI_URL={site}/dumps/", *common)
+    make("build-dataset-jawiki", f"DATA={tmp_path}/old", f"JAWIKI_URL={site}/old.json.gz", *common)
+    names = sorted(p.name for p in (tmp_path / "new/raw/jawiki").glob("*.bz2"))
+    assert names == [f"jawiki_content-20261115-0000{i}.json.bz2" for i in range(3)]
+    for part in ("valid.txt", "train-000.txt", "train-001.txt"):
+        new, old = (tmp_path / kind / "text/jawiki" / part for kind in ("new", "old"))
+        assert new.read_bytes() == old.read_bytes()
+    assert contents(tmp_path / "new", "text/cc100-ja") == contents(built[0], "text/cc100-ja")
+
+
+def test_nothing_to_do(built):
+    data, variables = built
+    make("-q", "all", *variables)
+    before = snapshot(data)
+    start = time.monotonic()
+    done = make("all", *variables)
+    assert time.monotonic() - start < 1
+    assert "Nothing to be done" in done.stdout
+    assert snapshot(data) == before
+
+
+def test_a_dry_run_writes_nothing(built):
+    data, variables = built
+    before = snapshot(data)
+    done = make("-n", "all", *variables, "SEED=7", "VOCAB_SIZE=1600")
+    assert "shuffle-split" in done.stdout and "train-mlm" in done.stdout
+    assert snapshot(data) == before
+    make("-q", "all", *variables)
+    make("-q", "all", *variables, "SEED=7", status=1)
+
+
+@pytest.mark.parametrize(
+    "change, remade, kept",
+    [
+        ("JAWIKI_MAX_VALIDATION_SENTENCE_NUM=90", {"text/jawiki", "tokenizer", "shards-cc100-ja"}, {"text/cc100-ja"}),
+        ("VOCAB_SIZE=1600", {"tokenizer", "shards-jawiki"}, {"text/jawiki", "text/cc100-ja", "raw"}),
+        ("UNIT=document", {"text/jawiki", "text/cc100-ja", "shards-jawiki"}, {"raw"}),
+        ("TRAIN_SET=max_steps=7", {"models"}, {"raw", "text/jawiki", "tokenizer", "shards-jawiki"}),
+    ],
+)
+def test_a_changed_variable_remakes_what_depends_on_it(built, change, remade, kept):
+    data, variables = built
+    commands = make("-n", "all", *variables, change).stdout
+    signs = {
+        "raw": "bin/fetch-",
+        "text/cc100-ja": "build-dataset-cc100-ja",
+        "text/jawiki": "build-dataset-jawiki",
+        "tokenizer": "bin/train-tokenizer",
+        "shards-cc100-ja": "shards-cc100-ja",
+        "shards-jawiki": "shards-jawiki",
+        "models": "bin/train-mlm",
+    }
+    assert {name for name in remade if signs[name] in commands} == remade
+    assert {name for name in kept if signs[name] in commands} == set()
+
+
+def test_counts_in_the_manifest_agree_with_the_files(built):
+    data, _ = built
+    for name in ("cc100-ja", "jawiki"):
+        folder = data / "text" / name
+        manifest = json.loads((folder / "manifest.json").read_text())
+        lines = {p.name: len(p.read_text().splitlines()) for p in folder.glob("*.txt")}
+        kept = manifest["counts"]["filter-sentences"]
+        assert sum(lines.values()) + manifest["counts"]["shuffle-split"]["duplicates_dropped"] == kept["kept"]
+        assert lines["valid.txt"] == {"cc100-ja": 60, "jawiki": 100}[name]
+        joined = [line for n in sorted(lines) for line in (folder / n).read_text().splitlines()]
+        assert len(joined) == len(set(joined)), "a sentence is there twice"
+
+
+def test_verify_finds_a_flipped_byte(built):
+    data, variables = built
+    make("verify", *variables)
+    shard = data / "shards/jawiki/valid.safetensors"
+    before, times = shard.read_bytes(), os.stat(shard)
+    shard.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    done = make("verify", *variables, status=2)
+    assert "shards/jawiki/valid.safetensors: sha256 differs" in done.stdout
+    shard.write_bytes(before)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_the_model_works_in_transformers_alone(built):
+    """Nothing of ours is imported: the folder is an ordinary Hugging Face model."""
+    model = built[0] / "models/demo-jawiki"
+    code = (
+        "import sys; from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline\n"
+        "p = pipeline('fill-mask', model=AutoModelForMaskedLM.from_pretrained(sys.argv[1]),"
+        " tokenizer=AutoTokenizer.from_pretrained(sys.argv[1]))\n"
+        "best = p('日本の首都は[MASK]である。', top_k=3)\n"
+        "assert len(best) == 3 and best[0]['score'] >= best[1]['score'] > 0, best\n"
+    )
+    env = {**environment(), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code, str(model)], check=True, env=env, cwd="/")
+
+
+def test_killed_and_made_again(built, local, tmp_path):
+    """kill -9 of the whole run at several moments; what is made at last is what an undisturbed run makes."""
+    data, variables = built
+    variables = [f"DATA={tmp_path}", *variables[1:]]
+    for wait in (1.0, 2.0, 3.0, 5.0, 8.0, 13.0):
+        run = subprocess.Popen(
+            ["make", "-C", str(ROOT), "all", *variables],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            start_new_session=True,
+        )
+        time.sleep(wait)
+        if wait > 4:  # only the topmost process: what it leaves behind has to end by itself
+            run.kill()
+        else:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    make("all", *variables)
+    kinds = ("text", "tokenizer", "shards")
+    assert contents(tmp_path, *kinds) == contents(data, *kinds)
+    weights = "models/demo-jawiki/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (data / weights).read_bytes()
+    litter = [p for p in tmp_path.rglob("*") if ".part" in p.name or p.name.startswith("tmp")]
+    assert litter == []
+
+
+def test_one_run_at_a_time(tmp_path, bin_dir):
+    (tmp_path / "raw").mkdir()
+    holder = subprocess.Popen([bin_dir / "hold-lock", tmp_path / ".lock", "--", "sleep", "60"])
+    for _ in range(100):
+        if (tmp_path / ".lock").exists() and (tmp_path / ".lock").read_text():
+            break
+        time.sleep(0.05)
+    done = subprocess.run(
+        [bin_dir / "hold-lock", "--wait", "0.2", tmp_path / ".lock", "--", "true"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert f"process {holder.pid}" in done.stderr and len(done.stderr.splitlines()) == 2
+    holder.terminate()
+    assert holder.wait(timeout=5) == 128 + signal.SIGTERM
+    subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "true"], check=True)
+
+
+def test_the_lock_ends_orphans_of_a_killed_command(tmp_path, bin_dir):
+    script = f"sleep 300 & echo $! > {tmp_path}/pid; kill -9 $$"
+    done = subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "bash", "-c", script])
+    assert done.returncode == 128 + signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_corpus_of_your_own(tmp_path):
+    """raw/NAME.txt.gz, through to a model, with a tokenizer of its own."""
+    (tmp_path / "raw").mkdir()
+    sample = (
+        (ROOT / "data/sample/cc100/daily.txt").read_text() + "\n" + (ROOT / "data/sample/cc100/notes.txt").read_text()
+    )
+    with gzip.open(tmp_path / "raw/letters.txt.gz", "wt") as f:
+        f.write(sample)
+    own = ["NUM_FILES=2", "VALIDATION_FRACTION=0.1", "TOKENIZER_CORPUS=letters", "UNIT=document"]
+    make("train-model-letters", f"DATA={tmp_path}", *SMALL, STEPS, *own)
+    assert (tmp_path / "models/demo-letters/model.safetensors").exists()
+    assert sorted(p.name for p in (tmp_path / "raw").iterdir()) == ["letters.txt.gz"], "raw/ is the user's"
+
+
+def test_a_missing_corpus_says_where_it_belongs(tmp_path):
+    done = make("build-dataset-poems", f"DATA={tmp_path}", status=2)
+    assert f"{tmp_path}/raw/poems.txt" in done.stderr
+
+
+def test_a_raw_file_put_there_by_hand_is_taken(tmp_path, sources):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/ja.txt.xz").write_bytes((sources / "ja.txt.xz").read_bytes())
+    make("build-dataset-cc100-ja", f"DATA={tmp_path}", *SMALL, "CC100_JA_URL=http://127.0.0.1:9/ja.txt.xz")
+
+
+def test_a_broken_archive_leaves_no_dataset(tmp_path, sources):
+    """The last program of the pipe ends well, an earlier one does not: nothing may look finished."""
+    (tmp_path / "raw").mkdir()
+    whole = (sources / "ja.txt.xz").read_bytes()
+    (tmp_path / "raw/ja.txt.xz").write_bytes(whole[: len(whole) // 2])
+    url = "CC100_JA_URL=http://127.0.0.1:9/ja.txt.xz"
+    done = make("build-dataset-cc100-ja", f"DATA={tmp_path}", *SMALL, url, status=2)
+    assert "raw/ja.txt.xz" in done.stderr
+    assert not (tmp_path / "text/cc100-ja").exists()
+
+
+def test_streamed_without_a_copy(site, tmp_path):
+    """STREAM=1 reads no further than it needs and stores nothing under raw/."""
+    variables = [f"DATA={tmp_path}", *SMALL, "STREAM=1", "CC100_MAX_SENTENCE_NUM=500", "JAWIKI_MAX_SENTENCE_NUM=500"]
+    variables += [f"CC100_JA_URL={site}/ja.txt.xz", f"JAWIKI_URL={site}/dumps/"]
+    make("build-dataset-cc100-ja", "build-dataset-jawiki", *variables)
+    assert not (tmp_path / "raw").exists()
+    for name in ("cc100-ja", "jawiki"):
+        counts = json.loads((tmp_path / f"text/{name}/manifest.json").read_text())["counts"]["shuffle-split"]
+        assert counts["sentences_in"] == 500
+
+
+def test_cleaning_spares_raw(built, tmp_path):
+    data, variables = built
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", data, copy], check=True)
+    make("clean", f"DATA={copy}", *variables[1:])
+    assert sorted(p.name for p in copy.iterdir() if not p.name.startswith(".")) == ["raw"]
+    assert contents(copy, "raw") == contents(data, "raw")
+    make("clean-raw", f"DATA={copy}", *variables[1:])
+    assert not (copy / "raw").exists()
+
+
+def test_unknown_profile():
+    assert "demo" in make("all", "PROFILE=nano", status=2).stderr
+
+
+def test_help_lists_the_flow_in_order():
+    text = make("help").stdout
+    steps = ["demo", "all", "download-cc100-ja", "download-jawiki", "build-dataset-cc100-ja", "build-dataset-jawiki"]
+    steps += ["train-tokenizer", "shards", "train-model-cc100-ja", "train-model-jawiki", "eval"]
+    places = [text.index(f"make {step} ") for step in steps]
+    assert places == sorted(places)
+
+
+def test_bz2_is_read(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with bz2.open(tmp_path / "raw/notes.txt.bz2", "wt") as f:
+        f.write((ROOT / "data/sample/cc100/notes.txt").read_text())
+    make("build-dataset-notes", f"DATA={tmp_path}", *SMALL, "NUM_FILES=1")
+    assert (tmp_path / "text/notes/train-000.txt").stat().st_size > 10_000

@@ -1,0 +1,140 @@
+"""check-disk, write-manifest, verify-manifest, pack-sample; and what all tools promise."""
+
+import bz2
+import json
+import lzma
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = sorted(p.name for p in (ROOT / "bin").iterdir())
+FILTERS = ["split-sentences", "filter-sentences", "extract-wiki", "segment-words", "cat-text"]
+TEXT = "昔々あるところにおじいさんがいました。おばあさんもいました。\n"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_has_an_example_and_answers_at_once(run_tool, tool):
+    out = run_tool(tool, "--help", timeout=5).stdout.decode()
+    example = out.partition("Example:\n")[2]
+    assert tool in example
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_version(run_tool, tool):
+    assert re.fullmatch(rf"{tool} \(suzuri\) \d+\.\d+\.\d+\n", run_tool(tool, "--version").stdout.decode())
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_wrong_flag_is_a_usage_error(run_tool, tool):
+    done = run_tool(tool, "--no-such-flag", status=2)
+    assert done.stdout == b"" and b"--no-such-flag" in done.stderr or b"required" in done.stderr
+
+
+@pytest.mark.parametrize("tool", FILTERS)
+def test_a_filter_is_silent_when_its_reader_goes(tool):
+    """yes … | tool | head -1: ended by SIGPIPE (141), nothing on stderr."""
+    line = (
+        '{"index":{"_id":1}}\n{"title":"a","namespace":0,"text":"' + "字" * 50 + '"}'
+        if tool == "extract-wiki"
+        else TEXT
+    )
+    script = f"yes {shlex.quote(line.strip())} | {ROOT}/bin/{tool} | head -1 >/dev/null; echo ${{PIPESTATUS[1]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "141"
+    assert done.stderr.replace("cat-text: 1 file\n", "") == ""
+
+
+@pytest.mark.parametrize("tool", FILTERS)
+def test_a_full_disk_is_told(tool):
+    line = (
+        '{"index":{"_id":1}}\n{"title":"a","namespace":0,"text":"' + "字" * 50 + '"}'
+        if tool == "extract-wiki"
+        else TEXT
+    )
+    script = f"yes {shlex.quote(line.strip())} | head -100000 | {ROOT}/bin/{tool} >/dev/full; echo ${{PIPESTATUS[2]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "1"
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", FILTERS)
+def test_any_locale_and_any_directory_through_a_link(run_tool, tool, tmp_path):
+    (tmp_path / "link").symlink_to(ROOT / "bin" / tool)
+    text = (
+        TEXT.encode() if tool != "extract-wiki" else b'{"index":{"_id":1}}\n{"title":"a","text":"' + b"a" * 9 + b'"}\n'
+    )
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONUNBUFFERED": "1"}
+    linked = subprocess.run([tmp_path / "link"], input=text, capture_output=True, cwd="/", env=env, check=True)
+    assert linked.stdout == run_tool(tool, stdin=text).stdout != b""
+
+
+def test_check_disk(run_tool, tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 1_000_000)
+    done = run_tool("check-disk", "--for", "this test", "--factor", 3, tmp_path / "not/yet", tmp_path)
+    assert b"this test: needs about 0.00 GB" in done.stderr
+    done = run_tool("check-disk", "--need", "900T", tmp_path, status=1)
+    assert done.stderr.startswith(b"check-disk: disk: this stage: needs about 900000.00 GB")
+    run_tool("check-disk", "--factor", 1e12, "--most", "1k", tmp_path, tmp_path / "a")
+
+
+def test_manifest_written_and_verified(run_tool, tmp_path):
+    (tmp_path / "raw").write_text("raw")
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "x.txt").write_text("硯")
+    (tmp_path / "stats.json").write_text('{"tool": {"lines_in": 1}}')
+    run_tool("write-manifest", "--source", "raw", "--set", "a=b", "--counts", "stats.json", "made", cwd=tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    sums = subprocess.run(["sha256sum", "made/x.txt", "raw"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    theirs = [line.split()[0] for line in sums.stdout.splitlines()]
+    assert [manifest["outputs"]["x.txt"]["sha256"], manifest["inputs"]["../raw"]] == theirs
+    assert manifest["settings"] == {"a": "b"} and manifest["counts"] == {"tool": {"lines_in": 1}}
+    run_tool("verify-manifest", tmp_path)
+
+    (tmp_path / "raw").unlink()
+    assert run_tool("verify-manifest", tmp_path).stdout.endswith(b"raw: input is gone\n")
+    (folder / "stranger").write_text("")
+    (folder / "x.txt").write_text("墨")
+    lines = run_tool("verify-manifest", tmp_path, status=1).stdout.decode().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "sha256 differs from the manifest's",
+        "input is gone",
+        "not in the manifest",
+    ]
+    (folder / "x.txt").unlink()
+    assert b"x.txt: missing" in run_tool("verify-manifest", folder, status=1).stdout
+
+
+def test_an_empty_folder_has_no_manifest(run_tool, tmp_path):
+    assert b"no manifest.json here or below" in run_tool("verify-manifest", tmp_path, status=1).stderr
+
+
+def test_sample_in_the_real_layouts(run_tool, tmp_path):
+    run_tool("pack-sample", ROOT / "data/sample", tmp_path / "s")
+    with lzma.open(tmp_path / "s/ja.txt.xz", "rt", encoding="utf-8") as f:
+        paragraphs = f.read()
+    for document in (ROOT / "data/sample/cc100/notes.txt").read_text().strip("\n").split("\n\n"):
+        assert document in paragraphs
+    (shard,) = (tmp_path / "s").rglob("*.json.bz2")
+    with bz2.open(shard, "rt", encoding="utf-8") as f:
+        records = [json.loads(line) for line in f]
+    assert all("index" in action for action in records[::2])
+    assert all(page["text"] and page["title"] for page in records[1::2])
+    assert (shard.parent / "_SUCCESS").exists()
+
+
+def test_the_sample_is_what_the_project_promises():
+    """150 KB and 250 documents at least; no document twice; none of the fill-mask sentences in it."""
+    texts = [p.read_text() for p in sorted((ROOT / "data/sample").rglob("*.txt")) if p.name != "fill-mask.txt"]
+    documents = [d for text in texts for d in text.strip("\n").split("\n\n")]
+    assert sum(len(t.encode()) for t in texts) > 150_000 and len(documents) > 250
+    assert len(set(documents)) == len(documents)
+    for line in (ROOT / "data/sample/fill-mask.txt").read_text().splitlines():
+        before, after = line.split("[MASK]")
+        assert not any(re.search(re.escape(before) + ".{1,8}?" + re.escape(after), text) for text in texts)
