@@ -1,0 +1,305 @@
+"""Packing: the ids of transformers, always; nothing dropped; and what show-shard makes of it."""
+
+import functools
+import gzip
+import hashlib
+import itertools
+import json
+import lzma
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from suzuri import pack, shards, tokenizer
+from suzuri.shards import Shard
+from trained import KINDS, NASTY, sample, trained  # noqa: F401  (fixtures)
+from transformers import AutoTokenizer
+
+LETTERS = "東京はがか\u3099、。 \u3000\t\x0b\x0c\r\x1c\x85\u2028\0aZ09（●´ー｀）[]MASK<unsed>##▁㍻Åé😀"
+
+
+@functools.cache
+def auto(folder):
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@functools.cache
+def encoder(folder):
+    return pack.encoder(folder)
+
+
+def wanted(folder, lines):
+    """transformers' ids of each line, without [CLS] and [SEP]."""
+    return [auto(folder)(line, split_special_tokens=True)["input_ids"][1:-1] for line in lines]
+
+
+def found(folder, lines):
+    ids, lengths = encoder(folder)(lines)
+    return [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+@pytest.fixture(scope="module")
+def real_lines(shared_data):
+    """3,000 lines of the shared corpora, and every odd one: with controls, blanks at the ends, or very long."""
+    with lzma.open(shared_data / "cc100/ja-mini.txt.xz", "rt", encoding="utf-8", newline="\n") as f:
+        lines = f.read().split("\n")
+    with gzip.open(shared_data / "jawiki/jawiki-20240701-cirrussearch-content.json.gz", "rt", encoding="utf-8") as f:
+        lines += [record["text"] for record in map(json.loads, f) if record.get("text")]
+    lines = [line.replace("\n", "") for line in lines if line.strip()]
+    odd = [s for s in lines if len(s) > 3000 or s != s.strip() or not s.isprintable()]
+    return random.Random(0).sample(lines, 3000) + odd[:300]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_real_text(run_tool, tmp_path, trained, real_lines, kind):  # noqa: F811
+    run_tool("pack-tokens", "--tokenizer", trained[kind], tmp_path / "s", stdin="\n".join(real_lines))
+    shard = Shard(tmp_path / "s")
+    want = []
+    for ids in wanted(trained[kind], real_lines):
+        want += [[2, *ids[i : i + 510], 3] for i in range(0, len(ids), 510)]
+    assert len(want) > len(real_lines)  # some were cut
+    assert [shard[i].tolist() for i in range(len(shard))] == want
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_nasty_text(trained, kind):  # noqa: F811
+    assert found(trained[kind], NASTY) == wanted(trained[kind], NASTY)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_any_text(trained, kind):  # noqa: F811
+    @settings(max_examples=250, deadline=None)
+    @given(st.lists(st.text() | st.text(LETTERS), min_size=1, max_size=5))
+    def check(texts):
+        texts = [text.replace("\n", "") for text in texts]
+        assert found(trained[kind], texts) == wanted(trained[kind], texts)
+
+    check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_spelled_out_are_text(trained, kind):  # noqa: F811
+    text = "[PAD][UNK][CLS][SEP][MASK]<unused0><unused9>"
+    ids = found(trained[kind], [text, text.replace("[", " [")])
+    assert not {0, 2, 3, 4, *range(5, 15)} & {i for line in ids for i in line}
+
+
+def test_forgetting_changes_nothing(monkeypatch, trained, sample):  # noqa: F811
+    monkeypatch.setattr(pack, "REMEMBERED", 5)
+    lines = sample.decode().split("\n")[:200]
+    ids, lengths = pack.encoder(trained["wordpiece"])(lines)
+    again, lengths_again = encoder(trained["wordpiece"])(lines)
+    assert ids.tolist() == again.tolist() and lengths.tolist() == lengths_again.tolist()
+
+
+# --- sequences ------------------------------------------------------------------------------------------------
+
+
+def letters(lines):
+    """An encoder for tests: a character is its code point."""
+    return np.array([ord(c) for line in lines for c in line], pack.ID), np.array([*map(len, lines)], np.int64)
+
+
+def packed(text, unit, length, cuts=()):
+    """The sequences of a text as strings, [CLS] and [SEP] as < and >; `cuts` splits the text into blocks."""
+    packer = pack.Packer(letters, ord("<"), ord(">"), unit, length)
+    lines = text.split("\n")
+    edges = [0, *cuts, len(lines)]
+    blocks = [packer.pack(lines[a:b]) for a, b in itertools.pairwise(edges)] + [packer.finish()]
+    out = []
+    for ids, lengths in blocks:
+        assert len(ids) == lengths.sum()
+        out += ["".join(map(chr, part)) for part in np.split(ids, np.cumsum(lengths)[:-1])] if len(lengths) else []
+    return " ".join(out), packer
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "length", "want"),
+    [
+        ("ab\ncd\n\n\nef\n", "line", 8, "<ab> <cd> <ef>"),
+        ("abcdef\nghi", "line", 5, "<abc> <def> <ghi>"),
+        ("abcdefg\nh", "line", 5, "<abc> <def> <g> <h>"),
+        ("a", "line", 3, "<a>"),
+        ("abc", "line", 3, "<a> <b> <c>"),
+        (" \n\t\n\u3000", "line", 8, ""),
+        ("", "line", 8, ""),
+        ("ab\ncd\n\n\nef\n", "document", 8, "<abcd> <ef>"),
+        ("ab\ncd\nef\ngh\n\nij", "document", 6, "<abcd> <efgh> <ij>"),
+        ("ab\ncd\nef", "document", 7, "<abcd> <ef>"),  # whole lines, though cde would fit
+        ("ab\ncdefghijkl\nm\n\nn", "document", 6, "<ab> <cdef> <ghij> <klm> <n>"),  # a tail takes what follows
+        ("abcd\nef", "document", 6, "<abcd> <ef>"),
+        ("\n\nab\n\n", "document", 6, "<ab>"),
+        ("", "document", 6, ""),
+    ],
+)
+def test_sequences(text, unit, length, want):
+    lines = text.count("\n") + 1
+    for cuts in [(), tuple(range(1, lines))]:  # in one block, and a line at a time
+        got, packer = packed(text, unit, length, cuts)
+        assert got == want
+    assert packer.lines == sum(1 for line in text.split("\n") if line.strip())
+    assert packer.lines_cut == sum(len(line) > length - 2 for line in text.split("\n"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text("ab\n", max_size=60), st.integers(3, 12), st.sets(st.integers(0, 60)), st.sampled_from(["line", "document"])
+)
+def test_nothing_is_lost_and_blocks_do_not_matter(text, length, cuts, unit):
+    lines = text.count("\n") + 1
+    got, _ = packed(text, unit, length)
+    assert got == packed(text, unit, length, sorted(c for c in cuts if c < lines))[0]
+    assert got.replace("> <", "").strip("<>") == text.replace("\n", "")
+    assert all(3 <= len(s) <= length for s in got.split(" ") if s)
+
+
+def test_the_shard(run_tool, tmp_path, trained, sample):  # noqa: F811
+    text = sample + "長い文です。".encode() * 100 + b"\n\xff\xfe\n"
+    options = ["--tokenizer", trained["wordpiece"], "--max-seq-length", 64, "--stats", tmp_path / "s.json"]
+    done = run_tool("pack-tokens", *options, tmp_path / "a.safetensors", stdin=text)
+    run_tool("pack-tokens", *options, tmp_path / "b.safetensors", stdin=text)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    shard = Shard(tmp_path / "a.safetensors")
+    counts = json.loads((tmp_path / "s.json").read_text())["pack-tokens"]
+    assert shard.metadata == {
+        "format": "suzuri-shard/1",
+        "vocab_size": len(tokenizer.read_vocabulary(trained["wordpiece"])),
+        "unit": "line",
+        "max_seq_length": 64,
+        "num_sequences": counts["sequences"],
+        "num_tokens": counts["tokens"],
+        "source_sha256": hashlib.sha256(text).hexdigest(),
+        "tokenizer_sha256": shards.tokenizer_sha256(trained["wordpiece"]),
+    }
+    lengths = np.diff(shard.offsets)
+    assert shard.tokens.dtype == np.uint16 and lengths.max() == 64 and lengths.min() >= 3
+    assert (shard.tokens[shard.offsets[:-1]] == 2).all() and (shard.tokens[shard.offsets[1:] - 1] == 3).all()
+    assert counts["lines_longer_than_64_tokens_cut"] >= 1 and counts["invalid_bytes_replaced"] == 2
+    assert counts["lines_in"] == sum(1 for line in text.split(b"\n") if line.strip())
+    assert b"pack-tokens: " in done.stderr and sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.safetensors",
+        "b.safetensors",
+        "s.json",
+    ]
+
+
+def test_documents(run_tool, tmp_path, trained, sample):  # noqa: F811
+    """The same ids in the same order as by lines, in fewer and longer sequences, none across two documents."""
+    options = ["--tokenizer", trained["unigram"], "--max-seq-length", 128]
+    run_tool("pack-tokens", *options, tmp_path / "lines", stdin=sample)
+    run_tool("pack-tokens", *options, "--unit", "document", "--stats", tmp_path / "s", tmp_path / "docs", stdin=sample)
+    by_line, by_document = Shard(tmp_path / "lines"), Shard(tmp_path / "docs")
+    inner = [s.tokens[~np.isin(s.tokens, [2, 3])].tolist() for s in (by_line, by_document)]
+    assert inner[0] == inner[1] and len(by_document) < len(by_line)
+    documents = [d for d in sample.decode().split("\n\n") if d.strip()]
+    assert json.loads((tmp_path / "s").read_text())["pack-tokens"]["documents"] == len(documents)
+    assert by_document.metadata["unit"] == "document"
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["OUT", "--tokenizer", "nowhere"], 1, "nowhere/tokenizer_config.json: not there"),
+        (["OUT", "--tokenizer", "ipadic"], 1, "ipadic: cannot be packed"),
+        (["OUT"], 2, "required: --tokenizer"),
+        (["OUT", "--tokenizer", "good", "--max-seq-length", "2"], 2, "at least 3"),
+        (["no/such/OUT", "--tokenizer", "good"], 1, "no/such"),
+    ],
+)
+def test_errors(run_tool, tmp_path, trained, args, status, said):  # noqa: F811
+    (tmp_path / "good").symlink_to(trained["wordpiece"])
+    (tmp_path / "ipadic").mkdir()
+    config = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
+    config |= {"mecab_kwargs": {"mecab_dic": "ipadic"}}
+    (tmp_path / "ipadic/tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "ipadic/vocab.txt").write_text("\n".join(tokenizer.SPECIAL))
+    done = run_tool("pack-tokens", *args, stdin="東京\n", status=status, cwd=tmp_path)
+    assert said in done.stderr.decode() and "Traceback" not in done.stderr.decode()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good", "ipadic"]
+
+
+# --- show-shard -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_comes_back(run_tool, tmp_path, trained, kind):  # noqa: F811
+    text = "富士山は日本でいちばん高い山です。\nBach は 1685 年に生まれた。\n"
+    run_tool("pack-tokens", "--tokenizer", trained[kind], tmp_path / "s", stdin=text)
+    done = run_tool("show-shard", "--tokenizer", trained[kind], tmp_path / "s")
+    assert done.stdout.decode() == (text if kind == "unigram" else text.replace(" ", ""))
+    ids = run_tool("show-shard", "--ids", "--head", 1, tmp_path / "s").stdout.split()
+    pieces = run_tool("show-shard", "--pieces", "--head", 1, "--tokenizer", trained[kind], tmp_path / "s").stdout
+    vocabulary = tokenizer.read_vocabulary(trained[kind])
+    assert pieces.decode().split() == [vocabulary[int(i)] for i in ids]
+    assert ids[0] == b"2" and ids[-1] == b"3"
+
+
+def test_blanks_between_latin_words_come_back(run_tool, tmp_path):
+    run_tool("train-tokenizer", tmp_path / "t", stdin="Red Hat 8 を使う Red Hat 8 を使う\n")
+    run_tool("pack-tokens", "--tokenizer", tmp_path / "t", tmp_path / "s", stdin="Red Hat 8 を 使う\n")
+    assert run_tool("show-shard", "--tokenizer", tmp_path / "t", tmp_path / "s").stdout.decode() == "Red Hat 8を使う\n"
+
+
+def write_shard(path, sequences, folder, vocab_size):
+    sha = shards.tokenizer_sha256(folder)
+    with shards.ShardWriter(path, vocab_size=vocab_size, unit="line", max_seq_length=9, tokenizer_sha256=sha) as w:
+        w.append([i for s in sequences for i in s], [len(s) for s in sequences])
+        w.close("0" * 64)
+
+
+def test_stats(run_tool, tmp_path, monkeypatch):
+    folder = tmp_path / "t"
+    folder.mkdir()
+    pieces = [*tokenizer.SPECIAL, "東京", "##都", "は", "##"]
+    tokenizer.write_folder(folder, "wordpiece", pieces, 512)
+    sequences = [[2, 5, 6, 7, 3], [2, 1, 5, 3], [2, 7, 6, 6, 8, 3], [2, 7, 3]]
+    write_shard(tmp_path / "s", sequences, folder, len(pieces))
+    monkeypatch.setattr("suzuri.show.CHUNK", 4)
+    done = run_tool("show-shard", "--stats", "--tokenizer", folder, tmp_path / "s")
+    rows = dict(line.split("\t") for line in done.stdout.decode().splitlines())
+    assert {k: float(v) for k, v in rows.items()} == {
+        "sequences": 4,
+        "tokens": 18,
+        "mean length": 4.5,
+        "shortest": 3,
+        "5 percent up to": 3,
+        "median": 4,
+        "95 percent up to": 5,
+        "longest": 6,
+        "length 1 to 8": 4,
+        "tokens of text": 10,
+        "unknown": 1,
+        "unknown rate": 0.1,
+        "characters a piece": round((2 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 1) / 9, 4),
+        "words": 7,  # 東京都 は [UNK] 東京 は都都 ## は
+        "pieces a word": round(10 / 7, 4),
+        "whole-word rate": round(4 / 7, 4),
+        "pieces used": 4,
+        "pieces in the vocabulary": 9,
+    }
+    from suzuri import show
+
+    shard = Shard(tmp_path / "s")
+    in_small_chunks = show.pieces_table(shard, pieces, tokenizer.special_ids(folder), "wordpiece")
+    assert {k: float(v) for k, v in in_small_chunks.items()} == {k: float(rows[k]) for k in in_small_chunks}
+    without = run_tool("show-shard", "--stats", tmp_path / "s").stdout.decode()
+    assert done.stdout.decode().startswith(without) and "unknown" not in without
+
+
+def test_empty_shard(run_tool, tmp_path, trained):  # noqa: F811
+    run_tool("pack-tokens", "--tokenizer", trained["char"], tmp_path / "s", stdin="\n\n")
+    assert len(Shard(tmp_path / "s")) == 0
+    assert run_tool("show-shard", "--ids", tmp_path / "s").stdout == b""
+    stats = run_tool("show-shard", "--stats", "--tokenizer", trained["char"], tmp_path / "s").stdout.decode()
+    assert stats == "sequences\t0\ntokens\t0\ntokens of text\t0\nunknown\t0\n"
+
+
+def test_show_shard_errors(run_tool, tmp_path, trained):  # noqa: F811
+    run_tool("pack-tokens", "--tokenizer", trained["char"], tmp_path / "s", stdin="東京\n")
+    done = run_tool("show-shard", "--tokenizer", trained["unigram"], tmp_path / "s", status=1)
+    assert b"packed with tokenizer_sha256" in done.stderr and b"pack the text again" in done.stderr
+    assert b"text needs --tokenizer" in run_tool("show-shard", tmp_path / "s", status=2).stderr
+    (tmp_path / "cut").write_bytes((tmp_path / "s").read_bytes()[:-1])
+    assert b"cut short" in run_tool("show-shard", "--ids", tmp_path / "cut", status=1).stderr

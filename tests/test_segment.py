@@ -1,0 +1,60 @@
+"""Words: the same as transformers' MecabTokenizer, whatever the text."""
+
+import functools
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from suzuri.segment import segment
+from trained import NASTY
+from transformers.models.bert_japanese.tokenization_bert_japanese import MecabTokenizer
+
+CASES = Path(__file__).parent / "segment-words"
+LETTERS = "東京はがか\u3099、。 \u3000\t\x0b\x0c\r\x1c\x85\u2028\0aZ09（●´ー｀）ｱﾞ㍻Åé😀"
+
+
+@functools.cache
+def mecab():
+    return MecabTokenizer(mecab_dic="unidic_lite")
+
+
+def test_golden(run_tool):
+    done = run_tool("segment-words", stdin=(CASES / "input").read_bytes())
+    assert done.stdout.decode() == (CASES / "expected").read_text(encoding="utf-8")
+    assert done.stderr.decode().startswith("segment-words: 6 lines in, 59 words out")
+
+
+@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
+def test_nasty(text):
+    words = mecab().tokenize(text)
+    assert next(segment([text])) == " ".join(words)
+    assert not any(" " in word for word in words)  # else the string could not be taken apart again
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.text() | st.text(LETTERS), min_size=1, max_size=4))
+def test_any_text(texts):
+    texts = [text.replace("\n", "") for text in texts]
+    found = list(segment(texts))
+    assert [line.split(" ") if line else [] for line in found] == [mecab().tokenize(text) for text in texts]
+
+
+def test_invalid_bytes_are_counted(run_tool):
+    done = run_tool("segment-words", stdin=b"\xe6\x9d\xb1\xff\xe4\xba\xac")
+    assert done.stdout.decode() == "東 \ufffd 京\n"
+    assert b"1 invalid bytes replaced" in done.stderr
+
+
+def test_a_vanished_reader_is_no_error(bin_dir):
+    tool = subprocess.Popen(
+        [bin_dir / "segment-words"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    tool.stdout.close()
+    try:
+        tool.stdin.write("東京\n".encode() * 500_000)
+        tool.stdin.close()
+    except BrokenPipeError:
+        pass
+    assert tool.wait(60) == -13 and tool.stderr.read() == b""

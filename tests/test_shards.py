@@ -1,0 +1,114 @@
+"""The shard format: what the writer writes, safetensors reads; what is no shard is refused by name."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from suzuri.cli import DataError
+from suzuri.files import MANIFEST
+from suzuri.shards import Shard, ShardWriter, tokenizer_sha256
+
+SEQUENCES = [[2, 5, 3], [2, 3], [2, 98, 97, 96, 3]]
+
+
+def write(path, sequences=SEQUENCES, vocab_size=99, **changes):
+    settings = {"unit": "line", "max_seq_length": 7, "tokenizer_sha256": "t" * 64, **changes}
+    with ShardWriter(path, vocab_size=vocab_size, **settings) as writer:
+        for s in sequences:
+            writer.append(s, [len(s)])
+        writer.close("s" * 64)
+    return path
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(99, "uint16"), (1 << 16, "uint16"), ((1 << 16) + 1, "uint32")])
+def test_round_trip(tmp_path, vocab_size, dtype):
+    sequences = [*SEQUENCES, [2, vocab_size - 1, 3]]
+    shard = Shard(write(tmp_path / "s", sequences, vocab_size))
+    assert shard.tokens.dtype == dtype and shard.offsets.dtype == np.int64
+    assert [shard[i].tolist() for i in range(len(shard))] == sequences
+    assert shard.metadata["num_sequences"] == 4 and shard.metadata["num_tokens"] == 13
+    with safe_open(tmp_path / "s", "np") as theirs:
+        assert theirs.get_tensor("tokens").tolist() == [i for s in sequences for i in s]
+        assert theirs.get_tensor("offsets").tolist() == [0, 3, 5, 10, 13]
+        assert theirs.metadata()["source_sha256"] == "s" * 64
+    assert (8 + struct.unpack("<Q", (tmp_path / "s").read_bytes()[:8])[0]) % 8 == 0  # offsets are aligned
+
+
+def test_nothing_copied(tmp_path):
+    shard = Shard(write(tmp_path / "s"))
+    assert isinstance(shard.tokens, np.memmap) and np.shares_memory(shard[2], shard.tokens)
+
+
+def test_nothing_left_without_close(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        ShardWriter(tmp_path / "s", vocab_size=9, unit="line", max_seq_length=9, tokenizer_sha256="") as writer,
+    ):
+        writer.append([2, 3], [2])
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lengths_must_fit(tmp_path):
+    with pytest.raises(ValueError, match="3 ids, but lengths that sum to 4"):
+        ShardWriter(tmp_path / "s", vocab_size=9, unit="line", max_seq_length=9, tokenizer_sha256="").append(
+            [1, 2, 3], [2, 2]
+        )
+
+
+def header_changed(data, change):
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda d: d[:-1], "cut short"),
+        (lambda d: d + b"\0", "longer than its header says"),
+        (lambda d: b"", "no safetensors header"),
+        (lambda d: b"not a shard, but long enough to have a header", "no safetensors header"),
+        (lambda d: header_changed(d, lambda h: h["__metadata__"].update(format="suzuri-shard/2")), "suzuri-shard/2"),
+        (lambda d: header_changed(d, lambda h: h.pop("__metadata__")), "not a shard of suzuri"),
+        (lambda d: header_changed(d, lambda h: h["__metadata__"].update(num_sequences="7")), "do not fit"),
+    ],
+)
+def test_damage_is_told(tmp_path, damage, said):
+    path = write(tmp_path / "s")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=said) as error:
+        Shard(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"tokenizer_sha256": "t" * 64, "max_seq_length": 7, "unit": "line"}, None),
+        ({"tokenizer_sha256": "u" * 64}, "packed with tokenizer_sha256 ttt"),
+        ({"max_seq_length": 8}, "packed with max_seq_length 7, not 8; pack the text again"),
+        ({"unit": "document"}, "packed with unit line"),
+    ],
+)
+def test_made_for_something_else(tmp_path, wanted, said):
+    shard = Shard(write(tmp_path / "s"))
+    if said is None:
+        shard.check(**wanted)
+    else:
+        with pytest.raises(DataError, match=said):
+            shard.check(**wanted)
+
+
+def test_tokenizer_sha256(tmp_path):
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "a").write_text("1")
+    first = tokenizer_sha256(tmp_path)
+    (tmp_path / MANIFEST).write_text("{}")
+    assert tokenizer_sha256(tmp_path) == first
+    (tmp_path / "a").write_text("3")
+    assert tokenizer_sha256(tmp_path) != first
