@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Training speed beside Hugging Face's Trainer, both sides in one run: the same sequences, model, precision.
+
+Real tokens a second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling +
+train_sampling_strategy="group_by_length", with fused AdamW, at the best of several batch sizes on a GPU.
+Dropout is 0 on both sides. On a machine with a GPU the same command measures the tiny and the base model there,
+with MFU (model.flops over the data sheet's peak) and a profile.
+
+Example:
+  python tests/bench/bench_train.py --out /tmp/bench
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "lib"))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on both sides
+
+import torch  # noqa: E402
+from suzuri import tokenizer  # noqa: E402
+from suzuri.masking import Masker  # noqa: E402
+from suzuri.model import Vocabulary, flops  # noqa: E402
+from suzuri.recipe import read_recipe  # noqa: E402
+from suzuri.shards import Shard  # noqa: E402
+from suzuri.speed import keep_memory, peak_flops  # noqa: E402
+from suzuri.task import Task  # noqa: E402
+from suzuri.tokens import Axis, micro_batches  # noqa: E402
+from suzuri.train import Trainer  # noqa: E402
+from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
+from transformers import Trainer as PeerTrainer  # noqa: E402
+
+
+def prepare(data, out):
+    """Tokenizer and shard of the real text, made by the project's own tools: the folder that holds them."""
+    if not os.path.exists(os.path.join(out, "train-000.safetensors")):
+        os.makedirs(out, exist_ok=True)
+        b = os.path.join(ROOT, "bin")
+        for command in (
+            f"{b}/cat-text {data}/cc100/ja-mini.txt.xz | {b}/split-sentences | {b}/filter-sentences > {out}/text.txt",
+            f"{b}/shuffle-split --valid-lines 1000 {out}/split < {out}/text.txt",
+            f"cat {out}/split/train-*.txt | {b}/train-tokenizer --vocab-size 32768 {out}/tokenizer",
+            f"{b}/pack-tokens --tokenizer {out}/tokenizer {out}/valid.safetensors < {out}/split/valid.txt",
+            f"cat {out}/split/train-*.txt | {b}/pack-tokens --tokenizer {out}/tokenizer {out}/train-000.safetensors",
+        ):
+            subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True)
+    return out
+
+
+def ours(folder, config, settings, compile_seconds):
+    """A Trainer of the project over the shard."""
+    args = argparse.Namespace(
+        recipe=f"{ROOT}/configs/train-{config}-own.json",
+        train=[folder],
+        valid=f"{folder}/valid.safetensors",
+        tokenizer=f"{folder}/tokenizer",
+        output=f"{folder}/unused",
+        init=None,
+    )
+    trainer = Trainer(Task(args, *read_recipe(args.recipe, settings)))
+    start = time.perf_counter()
+    trainer.train_step(0, trainer.step_batches(0))
+    synchronize()
+    compile_seconds.append(time.perf_counter() - start)
+    return trainer
+
+
+def run_ours(trainer, steps, first=1):
+    """(real tokens a second, FLOP/s)."""
+    done, work, start = 0, 0, time.perf_counter()
+    for step in range(first, first + steps):
+        batches = trainer.step_batches(step)
+        trainer.train_step(step, batches)
+        done += trainer.recipe["batch_tokens"]
+        squares = sum(squares for _, squares in batches)
+        work += flops(trainer.model, trainer.recipe["batch_tokens"], trainer.predictions, squares)
+    synchronize()
+    seconds = time.perf_counter() - start
+    return done / seconds, work / seconds
+
+
+class Clock(TrainerCallback):
+    """Times the steps after the first; `count` is the collator's number of real tokens so far."""
+
+    def __init__(self, count):
+        self.count, self.marks = count, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        synchronize()
+        self.marks.append((time.perf_counter(), self.count[0]))
+
+
+def run_peer(folder, model_config, precision, batch, accumulate, steps):
+    """Real tokens a second of Hugging Face's Trainer; None where its batch does not fit."""
+    shard, words = Shard(f"{folder}/train-000.safetensors"), tokenizer.load(f"{folder}/tokenizer")
+    collate, count = DataCollatorForLanguageModeling(words, mlm_probability=0.15), [0]
+
+    def counting(features):
+        batch = collate(features)
+        count[0] += int(batch["attention_mask"].sum())
+        return batch
+
+    rows = []
+    for i in range(min(len(shard), batch * accumulate * (steps + 2))):
+        ids = shard[i].tolist()
+        special = [int(i < 5) for i in ids]
+        rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "special_tokens_mask": special})
+    clock = Clock(count)
+    args = TrainingArguments(
+        output_dir=f"{folder}/peer", max_steps=steps + 1, per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulate, train_sampling_strategy="group_by_length", optim="adamw_torch_fused",
+        bf16=precision == "bf16", fp16=precision == "fp16", report_to="none", save_strategy="no", logging_strategy="no",
+        disable_tqdm=True, dataloader_num_workers=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(model_config, attn_implementation="sdpa")
+    try:
+        PeerTrainer(model, args, train_dataset=rows, data_collator=counting, callbacks=[clock]).train()
+    except torch.OutOfMemoryError:
+        return None
+    (t0, n0), (t1, n1) = clock.marks[0], clock.marks[-1]
+    return (n1 - n0) / (t1 - t0)
+
+
+def synchronize():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def loader_speed(folder):
+    """Tokens a second of the loader alone, masks included."""
+    axis, words = Axis([Shard(f"{folder}/train-000.safetensors")], 8192), Vocabulary(f"{folder}/tokenizer")
+    masker = Masker(words.pieces, words.ids.values(), words.ids["mask_token"])
+    best = 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        count = sum(len(b["input_ids"]) for b in micro_batches(axis, masker, 0, range(100), 4, 0))
+        best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def profile(trainer):
+    """Top kernels of three steps."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as found:
+        run_ours(trainer, 3 if torch.cuda.is_available() else 1)
+    key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    return found.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=60)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--out", required=True, help="scratch folder")
+    p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
+    p.add_argument("--profile", action="store_true", help="print the top operations of a step, too")
+    args = p.parse_args()
+    data = os.environ.get("SUZURI_DATA", os.path.join(ROOT, "../shared/data"))
+    folder = prepare(data, os.path.join(args.out, "train"))
+    keep_memory()  # as Trainer does
+    print(f"loader alone: {loader_speed(folder) / 1e6:.1f}M tokens/s (aim 50M)")
+    gpu = torch.cuda.is_available()
+    cases = [("bert-tiny", "bf16"), ("bert-base", "bf16")] if gpu else [("bert-tiny", "fp32")]
+    if not gpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        cases.append(("bert-tiny", "bf16"))
+    print("model\tprecision\tours\tHF Trainer\tratio\tMFU")
+    for config, precision in cases:
+        settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=8192"])
+        first_step = []
+        trainer = ours(folder, config, settings, first_step)
+        model_config = trainer.model.config.__class__(**trainer.model.config.to_dict())
+        model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
+        sizes = [(b, max(1, 4096 // b)) for b in (64, 128, 256, 512, 1024)] if gpu else [(32, 8)]
+        mine, work, peer = [], [], []
+        best = None
+        if gpu:  # the peer's best batch size, found once
+            found = {size: run_peer(folder, model_config, precision, *size, 4) or 0 for size in sizes}
+            best = max(found, key=found.get)
+            sizes = [best]
+        for turn in range(args.rounds):
+            speed, flop_rate = run_ours(trainer, 20 if gpu else 4, 1 + turn * 20)
+            mine.append(speed)
+            work.append(flop_rate)
+            peer.append(run_peer(folder, model_config, precision, *sizes[0], 10 if gpu else 2))
+        a, b = statistics.median(mine), statistics.median(peer)
+        mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
+        print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {sizes[0][0]})\t{a / b:.2f}\t{mfu:.0%}", flush=True)
+        print(f"# first step, compilation included: {first_step[0]:.1f} s; ours {mine}; peer {peer}")
+        if args.profile:
+            print(profile(trainer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The token axis and the masks: pure functions of the step."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from suzuri.masking import IGNORED, NEVER, Masker, mix64, smallest
+from suzuri.shards import Shard
+from suzuri.tokens import Axis, assemble, mask_key, micro_batches, permuted
+from trainer import SPECIAL, write_shard, write_tokenizer
+
+PIECES = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(94)]
+
+
+def masker(probability=0.15, whole_words=False):
+    return Masker(PIECES, range(5), 4, probability, whole_words)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("axis")
+    write_tokenizer(folder / "tokenizer")
+    found = []
+    for i, n in enumerate((70, 1, 33)):
+        write_shard(folder / f"train-{i:03}.safetensors", folder / "tokenizer", n, seed=i)
+        found.append(Shard(folder / f"train-{i:03}.safetensors"))
+    return found
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
+@settings(max_examples=60, deadline=None)
+def test_permutation_visits_each_once(n, key):
+    assert sorted(permuted(i, n, key) for i in range(n)) == list(range(n))
+
+
+def test_permutation_differs_by_key_and_mixes():
+    orders = [[permuted(i, 1000, key) for i in range(1000)] for key in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    steps = np.diff(orders[0])
+    assert len(set(steps.tolist())) > 500  # no constant stride
+    assert abs(np.corrcoef(np.arange(1000), orders[0])[0, 1]) < 0.1
+
+
+def test_every_token_once_an_epoch_in_another_order(shards):
+    axis = Axis(shards, 128)
+    assert axis.num_tokens % 128, "the last chunk should be a short one here"
+    whole = np.concatenate([s.tokens for s in shards])
+    orders = []
+    for epoch in range(2):
+        visits = range(epoch * axis.num_chunks, (epoch + 1) * axis.num_chunks)
+        order = [axis.visited(v, seed=3) for v in visits]
+        parts = {c: axis.chunk(c).tokens for c in order}
+        assert np.array_equal(np.concatenate([parts[c] for c in sorted(parts)]), whole)
+        orders.append(order)
+    assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
+
+
+def test_chunks_cut_sequences_only_at_their_ends(shards):
+    axis = Axis(shards, 128)
+    starts = np.concatenate([s.offsets[:-1] + base for s, base in zip(shards, [0, *axis.ends[:-1]], strict=True)])
+    for c in range(axis.num_chunks):
+        chunk, at = axis.chunk(c), c * 128
+        inside = starts[(starts > at) & (starts < at + len(chunk.tokens))] - at
+        assert chunk.starts.tolist() == [0, *inside]
+        assert chunk.first == at - starts[starts <= at][-1]
+
+
+def test_batches_keep_tokens_positions_and_sequences(shards):
+    axis, quiet = Axis(shards, 128), masker(0.001)  # nothing is masked: round(0.128) = 0
+    pad = 0
+    for batch in micro_batches(axis, quiet, 0, range(axis.num_chunks), 3, pad):
+        assert batch["lengths"].sum() == len(batch["input_ids"]) == len(batch["position_ids"])
+        assert (np.diff(batch["lengths"]) >= 0).all()
+        edges = np.cumsum(batch["lengths"])[:-1]
+        for ids, positions in zip(
+            np.split(batch["input_ids"], edges), np.split(batch["position_ids"], edges), strict=True
+        ):
+            assert (np.diff(positions) == 1).all()
+            assert positions[0] == 0 or ids[0] != 2  # only what a chunk's start has cut begins later
+            assert (ids[1:] != 2).all() and (ids[:-1] != 3).all()
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_masks_are_exact_in_number_and_spare_special_tokens(shards, whole_words):
+    axis, mask = Axis(shards, 128), masker(whole_words=whole_words)
+    for c in range(axis.num_chunks):
+        tokens = axis.chunk(c).tokens
+        inputs, rows, labels = mask(tokens, mask_key(0, c))
+        assert len(rows) == round(0.15 * len(tokens)) == len(set(rows.tolist()))
+        assert (tokens[rows] >= 5).all() and np.array_equal(labels, tokens[rows])
+        others = np.setdiff1d(np.arange(len(tokens)), rows)
+        assert np.array_equal(inputs[others], tokens[others])
+        assert not np.isin(inputs[rows], [0, 1, 2, 3]).any()
+
+
+def test_whole_words_are_masked_whole(shards):
+    axis, mask = Axis(shards, 512), masker(whole_words=True)
+    for c in range(axis.num_chunks):
+        tokens = axis.chunk(c).tokens
+        _, rows, _ = mask(tokens, mask_key(0, c))
+        continues = np.array([PIECES[t].startswith("##") for t in tokens])
+        word = np.cumsum(~continues)
+        masked = np.isin(np.arange(len(tokens)), rows)
+        for w in np.unique(word[masked]):
+            assert masked[(word == w) & (tokens >= 5)].all()
+
+
+def test_eighty_ten_ten():
+    """Over 150,000 predictions each share lies within 4 standard deviations, each token is as likely as any other."""
+    mask, rng = masker(), np.random.default_rng(0)
+    kinds, random = np.zeros(3), np.zeros(99)
+    position = np.zeros(8192)
+    for visit in range(120):
+        tokens = rng.integers(5, 99, 8192)
+        inputs, rows, labels = mask(tokens, mask_key(0, visit))
+        masked, same = inputs[rows] == 4, inputs[rows] == labels
+        kinds += [masked.sum(), same.sum(), (~masked & ~same).sum()]
+        random += np.bincount(inputs[rows][~masked & ~same], minlength=99)
+        position[rows] += 1
+    n = kinds.sum()
+    # a random token is by chance the old one in 1 of 94 cases
+    for seen, share in zip(kinds, (0.8, 0.1 + 0.1 / 94, 0.1 - 0.1 / 94), strict=True):
+        assert abs(seen - share * n) < 4 * np.sqrt(n * share * (1 - share))
+    assert random[:5].sum() == 0
+    expected = random.sum() / 94
+    assert ((random[5:] - expected) ** 2 / expected).sum() < 94 + 5 * np.sqrt(2 * 94)  # chi-squared, 93 degrees
+    assert abs(position[:4096].mean() - position[4096:].mean()) < 0.5  # 18 on average, no half preferred
+    assert position.min() > 2 and position.max() < 45
+
+
+def test_masks_follow_from_seed_and_visit_alone(shards):
+    axis, tokens = Axis(shards, 128), Axis(shards, 128).chunk(3).tokens
+    mask = masker()
+    first = mask(tokens, mask_key(0, 3))[1]
+    assert np.array_equal(first, mask(tokens, mask_key(0, 3))[1])
+    assert not np.array_equal(first, mask(tokens, mask_key(0, 3 + axis.num_chunks))[1])  # the next epoch
+    assert not np.array_equal(first, mask(tokens, mask_key(1, 3))[1])
+
+
+def test_too_few_candidates_leave_slots_unused():
+    tokens = np.array([2, 50, 3] + [0] * 61)
+    batch_input = masker(0.5)
+    inputs, rows, labels = batch_input(tokens, mask_key(0, 0))
+    assert rows.tolist() == [1] and labels.tolist() == [50]
+    from suzuri.tokens import Chunk
+
+    batch = assemble([(Chunk(tokens, np.array([0, 3]), 0), inputs, rows, labels)], 64, 32, 0)
+    assert (batch["labels"] != IGNORED).sum() == 1 and len(batch["rows"]) == 32
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.data())
+def test_smallest_against_sorting(values, data):
+    k = data.draw(st.integers(0, len(values)))
+    found = smallest(np.array(values, np.uint32), k)
+    assert found.tolist() == sorted(sorted(range(len(values)), key=lambda i: (values[i], i))[:k])
+
+
+def test_smallest_never_takes_what_must_not_be_masked():
+    assert smallest(np.array([NEVER, 3, NEVER], np.uint32), 2).tolist() == [1]
+
+
+def test_same_batch_for_any_ranks_and_micro_batches(shards):
+    """The ids and masks that 1, 2 and 4 ranks see together, at 1, 2 or 3 chunks at once, are the same."""
+    axis, mask, visits = Axis(shards, 128), masker(), range(8, 16)
+    seen = set()
+    for world in (1, 2, 4):
+        for at_once in (1, 2, 3):
+            found = []
+            for rank in range(world):
+                for batch in micro_batches(axis, mask, 5, visits[rank::world], at_once, 0):
+                    edges = np.cumsum(batch["lengths"])[:-1]
+                    label = np.zeros(len(batch["input_ids"]), int)
+                    real = batch["labels"] != IGNORED
+                    label[batch["rows"][real]] = batch["labels"][real]
+                    for ids, labels in zip(np.split(batch["input_ids"], edges), np.split(label, edges), strict=True):
+                        found.append((ids.tolist(), labels.tolist()))
+            seen.add(str(sorted(found)))
+    assert len(seen) == 1
+
+
+def test_mix64_spreads_bits():
+    bits = np.array([[mix64(0, i) >> b & 1 for b in range(64)] for i in range(2000)])
+    assert (abs(bits.mean(0) - 0.5) < 0.06).all()
+
+
+def test_loader_speed(tmp_path):
+    """Far below the aim of 50M tokens/s, which bench-train measures: only that it has not become slow."""
+    import time
+
+    write_tokenizer(tmp_path / "tokenizer")
+    write_shard(tmp_path / "train-000.safetensors", tmp_path / "tokenizer", 3000)
+    axis, mask = Axis([Shard(tmp_path / "train-000.safetensors")], 8192), masker()
+    start = time.process_time()
+    count = sum(len(b["input_ids"]) for b in micro_batches(axis, mask, 0, range(40), 1, 0))
+    assert count / (time.process_time() - start) > 2e6

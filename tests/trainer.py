@@ -1,0 +1,128 @@
+"""Small random shards, tokenizers and recipes for the trainer's tests."""
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+import warm
+from suzuri.shards import ShardWriter, tokenizer_sha256
+
+torch.set_num_threads(1)  # models as small as these gain nothing from more
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+MODEL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 37,
+}
+RECIPE = {
+    "model_config_file": "model.json", "batch_tokens": 512, "chunk_tokens": 128, "max_steps": 12, "learning_rate": 1e-2,
+    "logging_steps": 2, "eval_steps": 5, "save_steps": 3, "eval_tokens": 1000,
+}  # fmt: skip
+
+
+def write_tokenizer(folder, size=99):
+    """A vocab.txt of `size` pieces, every third a ## piece. No tokenizer is needed to train."""
+    os.makedirs(folder, exist_ok=True)
+    pieces = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(size - len(SPECIAL))]
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+
+
+def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0):
+    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others: soon learned."""
+    rng = np.random.default_rng(seed)
+    with ShardWriter(
+        path,
+        vocab_size=vocab_size,
+        unit="line",
+        max_seq_length=max_seq_length,
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+    ) as writer:
+        for _ in range(sequences):
+            n = int(rng.integers(1, max_seq_length - 1))
+            body = 5 + rng.geometric(0.1, n) % (vocab_size - 5)
+            writer.append([2, *body, 3], [n + 2])
+        writer.close(f"{seed:064}")
+
+
+def make_task(folder, recipe=None, model=None, sequences=(150, 60)):
+    """A folder with tokenizer/, shards/, valid.safetensors, model.json, recipe.json; returns train-mlm's arguments."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder / "tokenizer")
+    (folder / "shards").mkdir(exist_ok=True)
+    for i, n in enumerate(sequences):
+        write_shard(folder / f"shards/train-{i:03}.safetensors", folder / "tokenizer", n, seed=i)
+    write_shard(folder / "valid.safetensors", folder / "tokenizer", 40, seed=1000)
+    (folder / "model.json").write_text(json.dumps(MODEL | (model or {})))
+    (folder / "recipe.json").write_text(json.dumps(RECIPE | (recipe or {})))
+    return [
+        folder / "recipe.json", "--train", folder / "shards", "--valid", folder / "valid.safetensors",
+        "--tokenizer", folder / "tokenizer", "--output", folder / "out",
+    ]  # fmt: skip
+
+
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def start(*args):
+    """train-mlm with these arguments in a process of its own, forked from one that has imported torch already.
+
+    Returns the process; its stderr goes to the file `process.stderr_path`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    fd, path = tempfile.mkstemp(prefix="suzuri-stderr-")
+    os.close(fd)
+    process = context.Process(target=warm.main, args=([str(a) for a in args], path))
+    process.stderr_path = path
+    process.start()
+    return process
+
+
+def stderr_of(process):
+    with open(process.stderr_path, encoding="utf-8") as f:
+        return f.read()
+
+
+def wait_for(process, text):
+    """Until `text` is on the process's stderr; an end before that is an error."""
+    while text not in stderr_of(process):
+        assert process.exitcode is None, stderr_of(process)
+        time.sleep(0.01)
+
+
+def run(*args, status=0):
+    """train-mlm to its end: its stderr."""
+    process = start(*args)
+    process.join()
+    stderr = stderr_of(process)
+    os.unlink(process.stderr_path)
+    assert process.exitcode == status, stderr
+    return stderr
+
+
+def in_process(args, overrides=()):
+    """A Trainer in this process: for tests that look inside."""
+    import argparse
+
+    sys.argv[0] = "train-mlm"
+    from suzuri.recipe import read_recipe
+    from suzuri.task import Task
+    from suzuri.train import Trainer
+
+    p = argparse.ArgumentParser()
+    p.add_argument("recipe")
+    p.add_argument("--train", nargs="+")
+    for option in ("--valid", "--tokenizer", "--output", "--init"):
+        p.add_argument(option)
+    parsed = p.parse_args([str(a) for a in args])
+    recipe, model = read_recipe(parsed.recipe, overrides)
+    return Trainer(Task(parsed, recipe, model))

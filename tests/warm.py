@@ -1,0 +1,33 @@
+"""What a test's train-mlm is forked from: the imports done, nothing else (see trainer.start)."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if "pytest" not in sys.modules:  # in the process to be forked from
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.argv = ["train-mlm"]
+    sys.path.insert(0, str(ROOT / "lib"))
+    import suzuri.task
+    import suzuri.train
+    import transformers.models.bert.modeling_bert  # noqa: F401
+
+
+def main(args, stderr_path):
+    """bin/train-mlm with `args`, its stderr to a file. An argument DIE_AFTER=n kills it right after step n."""
+    os.dup2(os.open(stderr_path, os.O_WRONLY | os.O_APPEND), 2)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    deaths = [int(a.removeprefix("DIE_AFTER=")) for a in args if a.startswith("DIE_AFTER=")]
+    step = suzuri.train.Trainer.train_step
+
+    def dying(self, s, batches):
+        found = step(self, s, batches)
+        if s + 1 in deaths:
+            os.kill(os.getpid(), 9)
+        return found
+
+    suzuri.train.Trainer.train_step = dying
+    sys.argv = ["train-mlm", *(a for a in args if not a.startswith("DIE_AFTER="))]
+    runpy.run_path(str(ROOT / "bin/train-mlm"), run_name="__main__")
