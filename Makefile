@@ -152,7 +152,7 @@ $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 
 # Goals that work in DATA run in a second make, under the lock of DATA. -n, -q and -t only look: no lock.
 UNLOCKED := help demo clean-demo test test-all bench bench-text bench-train lint docker-build docker-all
-GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv/%,$(MAKECMDGOALS))
+GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
 
 ifneq ($(and $(GOALS),$(if $(SUZURI_LOCK)$(strip $(LOOKING)),,yes)),)
@@ -407,9 +407,17 @@ test-all: $(ROOT)/.venv/installed-dev.txt
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml . && .venv/bin/ruff format --check --config configs/ruff.toml .
 
+# The peers have an environment of their own.
+$(ROOT)/.venv-bench/installed.txt: FORCE | $(ROOT)/.venv/installed.txt
+	@cmp -s $(ROOT)/configs/requirements-bench.txt $@ \
+	  || { echo "== installing the benchmarks' peers into $(@D)" >&2; python3 -m venv --clear $(@D); \
+	       $(pip:$(ROOT)/.venv/%=$(@D)/%) -r $(ROOT)/configs/requirements-bench.txt; \
+	       cp $(ROOT)/configs/requirements-bench.txt $@.part && mv $@.part $@; }
+
 bench: bench-text bench-train
-bench-text bench-train: bench-%: $(ROOT)/.venv/installed-bench.txt
-	@$(clean_env) $(PYTHON) tests/bench/bench_$*.py --out $(ROOT)/data/bench $(BENCH_ARGS)
+bench-text bench-train: bench-%: $(ROOT)/.venv-bench/installed.txt
+	@$(clean_env) SUZURI_DATA=$${SUZURI_DATA:-$(ROOT)/../shared/data} $(<D)/bin/python tests/bench/bench_$*.py \
+	  --out $(ROOT)/data/bench $(BENCH_ARGS)
 
 docker-build:
 	docker build -t suzuri $(ROOT)

@@ -28,11 +28,12 @@ AIM = 2.0  # times faster than sort -R -u
 
 def commands(megabytes):
     ours = f"{BIN}/shuffle-split --valid-lines 10k"
+    little = f"--memory {max(1, megabytes / 10):.0f}M"
     decorate = "awk 'BEGIN { srand(1) } { printf \"%.9f\\t%s\\n\", rand(), $0 }'"
     peers = {
         "shuffle-split": f"{ours} out < in",
-        "shuffle-split, a tenth in memory": f"{ours} --memory {megabytes / 10:.0f}M out < in",
-        "shuffle-split, a tenth in memory, --jobs 2": f"{ours} --memory {megabytes / 10:.0f}M --jobs 2 out < in",
+        "shuffle-split, a tenth in memory": f"{ours} {little} out < in",
+        "shuffle-split, a tenth in memory, --jobs 2": f"{ours} {little} --jobs 2 out < in",
         "sort -R -u": "sort -R -u in > out.txt",
         "shuf (keeps duplicates)": "shuf in > out.txt",
         "awk | sort | cut (keeps duplicates)": f"{decorate} < in | sort -n -k 1,1 | cut -f 2- > out.txt",
