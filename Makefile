@@ -329,7 +329,8 @@ own_recipe = $(firstword $(wildcard $(ROOT)/configs/train-$(MODEL)-$(1).json) $(
 OWN_MODELS :=
 $(foreach name,$(filter-out $(foreach m,$(MODELS),$(DATASET.$(m))),$(OWN)),$(eval $(call stage,$(call own_recipe,$(name)),)) $(eval OWN_MODELS += $(M)))
 
-.PHONY: models
+.PHONY: shards models
+shards: $(sort $(foreach m,$(MODELS),shards-$(DATASET.$(m))))
 models: $(MODELS:%=$(DATA)/models/%/manifest.json)
 train_models = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m))),$(DATA)/models/$(m)/manifest.json))
 .PHONY: $(DATASETS:%=train-model-%)

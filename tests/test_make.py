@@ -310,6 +310,14 @@ def test_help_lists_the_flow_in_order():
     assert places == sorted(places)
 
 
+def test_every_command_of_help_exists(tmp_path):
+    commands = re.findall(r"^  make (.+?)(?:  |$)", make("help").stdout, re.MULTILINE)
+    goals = {goal for line in commands for goal in re.split(r"[ |]+", line) if not re.search("[A-Z]", goal)}
+    assert {"demo", "shards", "verify", "bench", "docker-build", "clean-text"} <= goals
+    for goal in sorted(goals):
+        make("-n", goal, f"DATA={tmp_path}", "PROFILE=demo")
+
+
 def test_bz2_is_read(tmp_path):
     (tmp_path / "raw").mkdir()
     with bz2.open(tmp_path / "raw/notes.txt.bz2", "wt") as f:
