@@ -402,9 +402,9 @@ help:
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q tests $(PYTEST_ARGS)
+	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
 test-all: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) SUZURI_TEST_ALL=1 $(PYTHON) -m pytest -q tests $(PYTEST_ARGS)
+	@$(clean_env) SUZURI_TEST_ALL=1 $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml . && .venv/bin/ruff format --check --config configs/ruff.toml .
 

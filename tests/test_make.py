@@ -107,10 +107,13 @@ def test_nothing_to_do(built):
     data, variables = built
     make("-q", "all", *variables)
     before = snapshot(data)
-    start = time.monotonic()
-    done = make("all", *variables)
-    assert time.monotonic() - start < 1
-    assert "Nothing to be done" in done.stdout
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        done = make("all", *variables)
+        seconds.append(time.monotonic() - start)
+        assert "Nothing to be done" in done.stdout
+    assert min(seconds) < 1
     assert snapshot(data) == before
 
 

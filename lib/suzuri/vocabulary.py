@@ -19,7 +19,7 @@ BLOCK = 1 << 20  # bytes of text a worker counts at a time: half a second of MeC
 # A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
 # sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
 # training on counted runs is training on the sentences, with the repeated ones said once.
-_JAPANESE = "ぁ-ゖゝゞァ-ヺーヽヾ々〻㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff"
+_JAPANESE = "ぁ-ゖゝゞァ-ヺーヽヾ々〻㐀-䶿一-鿿\uf900-\ufaff\U00020000-\U0003ffff"
 _RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
 
 
