@@ -58,7 +58,8 @@ NUM_FILES ?= 8
 
 TOKENIZER_TYPE ?= wordpiece
 TOKENIZER_CORPUS ?= jawiki
-TOKENIZER_INPUT_SENTENCES ?= 10000000
+# sentencepiece holds all of its input, some 2 kB a sentence.
+TOKENIZER_INPUT_SENTENCES ?= $(if $(filter unigram,$(TOKENIZER_TYPE)),1000000,10000000)
 VOCAB_SIZE ?= 32768
 ALPHABET ?= 6129
 MAX_SEQ_LENGTH ?= 512

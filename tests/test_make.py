@@ -137,7 +137,7 @@ def test_a_dry_run_writes_nothing(built):
     ],
 )
 def test_a_changed_variable_remakes_what_depends_on_it(built, change, remade, kept):
-    data, variables = built
+    _, variables = built
     commands = make("-n", "all", *variables, change).stdout
     signs = {
         "raw": "bin/fetch-",

@@ -24,7 +24,7 @@ def learn(runs, alphabet, reserved, size, folder):
     """[(piece, score), …], `reserved` first, at most `size` of them.
 
     runs: {run: count}, as vocabulary.count_runs gives them. alphabet: the characters to cover; a run is cut
-    at others. The letters of the reserved pieces are covered, too. `folder` takes an unlinked scratch file.
+    at others. The letters of the reserved pieces are covered, too. `folder` is for a scratch file.
     """
     import sentencepiece
 
