@@ -152,7 +152,7 @@ $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 # --- one run at a time ------------------------------------------------------------------------------------------
 
 # Goals that work in DATA run in a second make, under the lock of DATA. -n, -q and -t only look: no lock.
-UNLOCKED := help demo clean-demo test test-all bench bench-text bench-train lint docker-build docker-all
+UNLOCKED := help demo clean-demo test bench bench-text bench-train lint docker-build docker-all
 GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
 
@@ -396,7 +396,7 @@ clean-demo:
 
 # --- tests, benchmarks, images ------------------------------------------------------------------------------------
 
-.PHONY: help test test-all bench bench-text bench-train lint docker-build docker-all
+.PHONY: help test bench bench-text bench-train lint docker-build docker-all
 export HELP
 help:
 	@echo "$$HELP"
@@ -404,8 +404,6 @@ help:
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
 	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
-test-all: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) SUZURI_TEST_ALL=1 $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml . && .venv/bin/ruff format --check --config configs/ruff.toml .
 
