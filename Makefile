@@ -276,6 +276,7 @@ SETTINGS.tokenizer := TOKENIZER_TYPE TOKENIZER_CORPUS TOKENIZER_INPUT_SENTENCES 
 # The train files are shuffled already: their first lines are a random sample.
 $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json $(DATA)/.stamps/tokenizer | $(VENV)
 	$(call say,train-tokenizer: $(TOKENIZER_TYPE)$(comma) $(VOCAB_SIZE) pieces from text/$(TOKENIZER_CORPUS))
+	$(call disk,"tokenizer") --need 100M $(DATA)
 	@cat $(<D)/train-*.txt \
 	| $(BIN)/train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --jobs $(JOBS) \
 	    $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) --max-seq-length $(MAX_SEQ_LENGTH) --source $(<D) $(@D) $(FULL)

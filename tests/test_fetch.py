@@ -641,3 +641,14 @@ def test_shared_data(run_tool, shared_data, tmp_path):
         run_tool("fetch-jawiki", f"{server.url}cirrus_search_index/", tmp_path / "jw")
     text = run_tool("cat-text", tmp_path / "jw").stdout
     assert text.count(b'\n{"version"') == 6547
+
+
+def test_no_room_is_told_before_the_first_byte(tmp_path, monkeypatch):
+    (tmp_path / "source").write_bytes(b"x" * 1000)
+    monkeypatch.setattr(fetch, "free_space", lambda folder: 999)
+    with serving(tmp_path) as server, pytest.raises(fetch.DataError, match="needs 0.00 GB more"):
+        fetch.to_file(f"{server.url}/source", tmp_path / "copy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+    monkeypatch.setattr(fetch, "free_space", lambda folder: 1000)
+    fetch.to_file(f"file://{tmp_path}/source", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"x" * 1000

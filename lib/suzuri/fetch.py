@@ -23,7 +23,7 @@ from urllib.parse import unquote, urljoin
 
 from suzuri import __version__
 from suzuri.cli import DataError, note, write_all
-from suzuri.files import unlink_quietly
+from suzuri.files import free_space, unlink_quietly
 
 BLOCK = 1 << 18
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -214,6 +214,10 @@ def to_file(url, path, *, sha256=None, record=True, progress=None, **options):
             resumed = have
             if not have or have != known["size"]:
                 for now, offset, block in blocks(url, have, known, **options):
+                    need = 0 if block else (now["size"] or 0) - offset
+                    if need > (free := free_space(os.path.dirname(os.path.abspath(path)))):
+                        what = f"needs {need / 1e9:.2f} GB more, {free / 1e9:.2f} GB free"
+                        raise DataError(path, f"{what}; make room or choose another disk (make DATA=/big/disk)")
                     if offset == 0 and not block:
                         if progress and not have:
                             progress.expect(now["size"] or 0)
