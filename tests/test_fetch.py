@@ -646,7 +646,7 @@ def test_shared_data(run_tool, shared_data, tmp_path):
 def test_no_room_is_told_before_the_first_byte(tmp_path, monkeypatch):
     (tmp_path / "source").write_bytes(b"x" * 1000)
     monkeypatch.setattr(fetch, "free_space", lambda folder: 999)
-    with serving(tmp_path) as server, pytest.raises(fetch.DataError, match="needs 0.00 GB more"):
+    with serving(tmp_path) as server, pytest.raises(fetch.DataError, match=r"needs 0\.00 GB more"):
         fetch.to_file(f"{server.url}/source", tmp_path / "copy")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
     monkeypatch.setattr(fetch, "free_space", lambda folder: 1000)
