@@ -410,3 +410,26 @@ def test_parent_is_killed(at_work):
     p.kill()
     p.stdout.read()
     wait_for(lambda: all(map(gone, workers)))
+
+
+def test_possessive_repetitions_are_of_atomic_groups():
+    """Python before 3.11.5 mismatches `(?:…)*+` where … can backtrack; `(?>…)*+` it gets right (gh-106052)."""
+    from re import _constants, _parser
+
+    from suzuri import filters, records, sentences
+
+    def bodies(parsed):
+        for op, argument in parsed:
+            if op is _constants.POSSESSIVE_REPEAT:
+                yield list(argument[2])
+            for part in argument if isinstance(argument, tuple | list) else [argument]:
+                for inner in part if isinstance(part, list) else [part]:
+                    if isinstance(inner, _parser.SubPattern):
+                        yield from bodies(inner)
+
+    compiled = [sentences.SENTENCE, sentences.TAME, filters.SentenceFilter(10, 1000).good, records.DOCUMENT]
+    single = (_constants.IN, _constants.ANY, _constants.LITERAL, _constants.NOT_LITERAL)
+    found = [body for pattern in compiled for body in bodies(_parser.parse(pattern.pattern, pattern.flags))]
+    assert len(found) > 20
+    assert {len(body) for body in found} == {1}
+    assert {op for body in found for op, _ in body} <= {*single, _constants.ATOMIC_GROUP}

@@ -21,8 +21,8 @@ class SentenceFilter:
     def __init__(self, min_chars, max_chars):
         self.min_chars, self.max_chars = min_chars, max_chars
         good = f"(?=[^\n{KANA}{KANJI}]*+[{KANA}{KANJI}]).{{{min_chars},{max_chars}}}+\n"
-        self.good = re.compile(f"(?:{good}|\n)*+")  # runs through good and empty lines in one go
-        self.good_without_tex = re.compile(f"(?:(?!.*{re.escape(TEX)}){good}|\n)*+")
+        self.good = re.compile(f"(?>{good}|\n)*+")  # runs through good and empty lines in one go
+        self.good_without_tex = re.compile(f"(?>(?!.*{re.escape(TEX)}){good}|\n)*+")
 
     def __call__(self, text):
         """Lines, each with its end -> (what is kept, empty lines squeezed; [(reason, sentence), ...])."""

@@ -8,7 +8,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 END = {"line": b"\n", "document": b"\n\n"}  # what closes a record; it stays with it, in memory and on disk
-DOCUMENT = re.compile(rb"((?:[^\n]+\n)++)\n")
+DOCUMENT = re.compile(rb"((?>[^\n]+\n)++)\n")
 PIECE = 1 << 20  # bytes moved at a time: about what a core's own cache holds
 
 

@@ -62,10 +62,10 @@ def _paired(inside):
 
 def _nested(text):
     """Properly paired brackets, up to two deep."""
-    return _paired(f"{text}(?:{_paired(text)}{text})*+")
+    return _paired(f"{text}(?>{_paired(text)}{text})*+")
 
 
-TAME = re.compile(f"(?:[^{ANY}{REMOVED}{BLANKS}]++|{_nested(TEXT)})*+")
+TAME = re.compile(f"(?>[^{ANY}{REMOVED}{BLANKS}]++|{_nested(TEXT)})*+")
 BRACKET = re.compile(f"[{ANY}]")
 REMOVED_RUN = re.compile(f"[{REMOVED}]+")
 HIGH_RUN = re.compile("[\U000e0000-\U0010ffff]+")  # tags, more variation selectors, private use
@@ -135,6 +135,12 @@ def _any(*words):
     return "(?:" + "|".join(words) + ")"
 
 
+def _atomic(*words):
+    """The body of a possessive repetition must be atomic itself: Python before 3.11.5 gets it wrong otherwise
+    (cpython gh-106052), and later ones do just this."""
+    return "(?>" + "|".join(words) + ")"
+
+
 # と that quotes, not the first letter of a word that begins a sentence
 QUOTING = (
     "(?:って|と(?!ころ|ても|にかく|うとう|っさに|っくに|っとと|もかく|もあれ|もだち|もすれば|りあえず|りわけ|たんに|つぜん|んで"
@@ -181,7 +187,7 @@ AFTER_CALL = (
 
 LAUGH = f"{SPACE}?[（(](?:[笑泣汗涙爆怒驚照嬉喜悲恥謎]|[苦爆失大微冷]笑|[大滝冷]汗|号泣|涙目|照れ|拍手|笑い)[)）]"
 FACE = r"[（(](?![a-zA-Z]++[)）])[\^＾><＞＜;；:'`´T_oOx×・。゜゚°∀ωд▽∇≧≦￣ー\-－=＝*＊σΦ◎…‥♪☆ﾟ]{2,12}[)）][ﾉノb]?"
-ADORNMENT = _any(
+ADORNMENT = _atomic(
     LAUGH,
     FACE,
     f"[{EMOJI}]++",
@@ -207,7 +213,7 @@ SILENT = f"{CODE}|{POINT}|{TUNE}"
 
 # In tame text brackets pair, so which closes which need not be asked.
 INNER = f"[^\n{ANY}]*+"
-PAIR = f"[{OPENERS}]{INNER}(?:[{OPENERS}]{INNER}[{CLOSERS}]{INNER})*+[{CLOSERS}]"
+PAIR = f"[{OPENERS}]{INNER}(?>[{OPENERS}]{INNER}[{CLOSERS}]{INNER})*+[{CLOSERS}]"
 SHUT = f"[{CLOSERS}{STRAY_CLOSERS}]"
 ENDED_INSIDE = _any(  # a mark, perhaps something after it, and up to three brackets that close
     *(f"(?<=[{MARKS}]{shut})" for shut in (SHUT, SHUT * 2, SHUT * 3)),
@@ -241,9 +247,9 @@ def _sentence(plain_end=PLAIN_END, plain_pair=PLAIN_PAIR):
         f"(?=[!?！．♪♡♥])(?:{SILENT})",
         f"[{MARKS}]++{GOES_ON}",
     )
-    end = _any(f"[{MARKS}]++{ADORNMENT}*+(?:{LOOSE_CLOSERS}++{ADORNMENT}*+)?+", f"{PAIR}{ADORNMENT}*+")
-    body = f"(?:[^\n{ANY}{MARKS}]++|(?!{plain_end}){goes_on})*+"
-    return re.compile(f"(?=[^\n]){body}(?:{plain_end}|{end}{SPACE}*+)?+|(?<=\n)(?=\n)", re.MULTILINE)
+    end = _any(f"[{MARKS}]++{ADORNMENT}*+(?>{LOOSE_CLOSERS}++{ADORNMENT}*+)?+", f"{PAIR}{ADORNMENT}*+")
+    body = f"(?>[^\n{ANY}{MARKS}]++|(?!{plain_end}){goes_on})*+"
+    return re.compile(f"(?=[^\n]){body}(?>{plain_end}|{end}{SPACE}*+)?+|(?<=\n)(?=\n)", re.MULTILINE)
 
 
 SENTENCE = _sentence()
