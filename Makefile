@@ -352,6 +352,12 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	  --tokenizer $(DATA)/tokenizer --output $(@D) $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET))
 	@touch $@
 
+# Every tool gives its result the final name when it is whole: what make would delete because a signal came just
+# then (its habit with a target that changed) is finished work.
+.PRECIOUS: $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenizer/manifest.json \
+  $(foreach name,$(DATASETS),$(DATA)/text/$(name)/manifest.json $(DATA)/shards/$(name)/manifest.json $(SHARDS.$(name))) \
+  $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS))
+
 # --- looking at the result --------------------------------------------------------------------------------------
 
 .PHONY: eval demo-chain verify

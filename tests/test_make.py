@@ -218,6 +218,27 @@ def test_killed_and_made_again(built, local, tmp_path):
     assert litter == []
 
 
+def test_a_signal_right_after_the_end_of_training_loses_nothing(built, tmp_path):
+    """make deletes a target that changed when a signal ends it: not this one, whose training took weeks."""
+    data, variables = built
+    subprocess.run(["cp", "-a", data, tmp_path / "copy"], check=True)
+    manifest = tmp_path / "copy/models/demo-cc100-ja/manifest.json"
+    (tmp_path / "touch").write_text("#!/bin/sh\nsleep 60\n")  # holds make between the model's end and its own
+    (tmp_path / "touch").chmod(0o755)
+    env = {**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["make", "-C", str(ROOT), "train-model-cc100-ja", f"DATA={tmp_path}/copy", *variables[1:-1]]
+    longer = STEPS.replace("max_steps=6", "max_steps=7")
+    run = subprocess.Popen([*command, longer], env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not manifest.exists() or json.loads(manifest.read_text())["counts"]["steps"] != 7:
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(run.pid, signal.SIGTERM)
+    assert run.wait(timeout=30) != 0
+    assert json.loads(manifest.read_text())["counts"]["steps"] == 7
+
+
 def test_one_run_at_a_time(tmp_path, bin_dir):
     (tmp_path / "raw").mkdir()
     holder = subprocess.Popen([bin_dir / "hold-lock", tmp_path / ".lock", "--", "sleep", "60"])
