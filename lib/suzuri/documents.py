@@ -4,7 +4,7 @@ import codecs
 
 from suzuri import cli
 
-BLOCK = 1 << 16  # bytes; a block and what is made of it should stay in the processor's cache
+BLOCK = 1 << 17  # bytes; a block and what is made of it should stay in the processor's cache
 
 
 def stdin_lines(progress):

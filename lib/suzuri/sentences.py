@@ -1,18 +1,21 @@
 """Cleaning and splitting of Japanese text: a block of paragraphs in, one sentence a line out.
 
 The rules are those of the README's section on sentences. Everything works on a block of lines at once
-and leaves the loops over characters to the regular expression engine and to str methods:
+and leaves the loops over characters to NumPy and to str methods:
 
-1. decode, invalid bytes become U+FFFD and are counted
-2. `tame`: lines with characters to remove, or with brackets that are not properly paired, are rewritten;
-   from here on every bracket has its partner, so the next step needs no stack
-3. `SENTENCE` finds the sentences, on the text as written: NFKC would make … of ... and ． of .
+1. decode, invalid bytes become U+FFFD and are counted; remove what is invisible
+2. `Scan` finds the characters that matter, and which brackets are pairs; those without a partner are ordinary
+3. `sentence_ends`, on the text as written: NFKC would make … of ... and ． of .  Most marks end a sentence without a
+   doubt, 。 before an ordinary character or at the end of a line; the others are put to an expression, DOUBT
 4. NFKC, white space, blank lines
 """
 
 import re
 import unicodedata
+from functools import cache
 from itertools import repeat
+
+import numpy as np
 
 from suzuri.documents import count_lines, decode, squeeze
 
@@ -24,9 +27,8 @@ OPENERS = "「｢『（(【〈《"
 CLOSERS = "」｣』)）】〉》"
 KIND = {c: kind for kind, chars in enumerate(PAIRS) for c in chars}
 
-# Brackets without a partner, while we split: noncharacters, which `tame` has removed from the text itself.
+# Brackets without a partner, while we split: noncharacters, which are removed from the text itself.
 STRAY = {ord(c): 0xFDD0 + i for i, c in enumerate(OPENERS + CLOSERS)}
-UNSTRAY = [(chr(stray), chr(c)) for c, stray in STRAY.items()]
 STRAY_CLOSERS = "".join(chr(STRAY[ord(c)]) for c in CLOSERS)
 
 # Removed: controls, soft hyphen, zero-width and direction marks, invisible operators and fillers, variation
@@ -53,79 +55,45 @@ EMOJI = "☀-☃☆☺☻♨♩♫♬✌✨❣❤\U0001f1e6-\U0001f1ff\U0001f300
 # --- brackets -----------------------------------------------------------------------------------------------
 
 ANY = re.escape(OPENERS + CLOSERS)
-TEXT = f"[^\n{ANY}{REMOVED}{BLANKS}]*+"
-
-
-def _paired(inside):
-    return "(?:" + "|".join(f"[{p[: len(p) // 2]}]{inside}[{p[len(p) // 2 :]}]" for p in PAIRS) + ")"
-
-
-def _nested(text):
-    """Properly paired brackets, up to two deep."""
-    return _paired(f"{text}(?>{_paired(text)}{text})*+")
-
-
-TAME = re.compile(f"(?>[^{ANY}{REMOVED}{BLANKS}]++|{_nested(TEXT)})*+")
-BRACKET = re.compile(f"[{ANY}]")
 REMOVED_RUN = re.compile(f"[{REMOVED}]+")
 HIGH_RUN = re.compile("[\U000e0000-\U0010ffff]+")  # tags, more variation selectors, private use
-BLANK_RUN = re.compile(f"[{BLANKS}]")
+BLANK = re.compile(f"[{BLANKS}]")
 
 
-def tame(text):
-    """Rewrite the lines that `SENTENCE` could not handle, the few that TAME cannot run through.
+def find_strays(noted, kinds):
+    """Of the brackets of some lines: the indices, ascending, of those without a partner or more than two deep.
 
-    -> (text, whether it now has stray brackets in it)
+    noted: the bits of each bracket, and of the LINE_END before each line; kinds: of the brackets. A closing bracket
+    pairs with the nearest open one of its kind; what was opened in between never closes.
     """
-    pieces, done, strays = [], 0, False
-    at = TAME.match(text).end()
-    while at < len(text):
-        start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
-        end = end if end >= 0 else len(text)
-        line = BLANK_RUN.sub(" ", REMOVED_RUN.sub("", text[start:end]))
-        tamed = mark_strays(line)
-        strays = strays or tamed is not line
-        pieces += text[done:start], tamed
-        done = end
-        at = TAME.match(text, end).end()
-    if not pieces:
-        return text, False
-    pieces.append(text[done:])
-    return "".join(pieces), strays
-
-
-def mark_strays(line):
-    """Hide every bracket that has no partner in the line, or lies more than two deep, behind its STRAY code.
-
-    A closing bracket pairs with the nearest open one of its kind; what was opened in between never closes.
-    """
-    odd, stack, waiting = [], [], [0] * len(PAIRS)  # positions to hide; open brackets; how many of each kind
-    for found in BRACKET.finditer(line):
-        at, char = found.start(), found.group()
-        kind = KIND[char]
-        if char in OPENERS:
-            stack.append((kind, at))
+    strays, stack, waiting = [], [], None  # waiting: how many of each kind are open
+    for i, (what, kind) in enumerate(zip(noted, kinds, strict=True)):
+        if what & LINE_END:
+            strays += stack
+            stack, waiting = [], [0] * len(PAIRS)
+        elif what & OPENER:
+            stack.append(i)
             waiting[kind] += 1
         elif not waiting[kind]:
-            odd.append(at)
+            strays.append(i)
         else:
-            while True:
-                opened, position = stack.pop()
-                waiting[opened] -= 1
-                if opened == kind:
-                    break
-                odd.append(position)
+            while kinds[opened := stack.pop()] != kind:
+                waiting[kinds[opened]] -= 1
+                strays.append(opened)
+            waiting[kind] -= 1
             if len(stack) >= 2:
-                odd += position, at
-    odd += (position for _, position in stack)
+                strays += opened, i
     # What looked two deep may be less, now that strays do not count: hiding it is harmless, as it is inside.
-    if not odd:
-        return line
+    return sorted(strays + stack)
+
+
+def hide(text, strays):
+    """The text with the brackets at these places behind their STRAY codes."""
     pieces, done = [], 0
-    for at in sorted(odd):
-        pieces += line[done:at], line[at].translate(STRAY)
-        done = at + 1
-    return "".join(pieces) + line[done:]
+    for place in strays:
+        pieces += text[done:place], text[place].translate(STRAY)
+        done = place + 1
+    return "".join([*pieces, text[done:]])
 
 
 # --- sentences ----------------------------------------------------------------------------------------------
@@ -211,7 +179,7 @@ POINT = (
 TUNE = '(?<![^ -~\u3000♪♡♥\n])[♪♡♥]|[♪♡♥]++(?= ?["-~])'
 SILENT = f"{CODE}|{POINT}|{TUNE}"
 
-# In tame text brackets pair, so which closes which need not be asked.
+# With the strays hidden, brackets pair: which closes which need not be asked.
 INNER = f"[^\n{ANY}]*+"
 PAIR = f"[{OPENERS}]{INNER}(?>[{OPENERS}]{INNER}[{CLOSERS}]{INNER})*+[{CLOSERS}]"
 SHUT = f"[{CLOSERS}{STRAY_CLOSERS}]"
@@ -230,53 +198,153 @@ GOES_ON = _any(  # after a run of marks; whatever calls or asks may be quoted wi
     f"(?={ADORNMENT}*+{LOOSE_CLOSERS}++{CARRIES_ON})",
 )
 
-# Short cuts, for speed only: where nothing remarkable follows, the common cases need none of the questions above.
-EVENTFUL = f"{MARKS}{STRAY_CLOSERS}］〕｝”’〟、､，をのは（( \u3000wｗ{ELLIPSIS}{EMOJI}"
-PLAIN_END = f"。(?![{EVENTFUL}])"
-PLAIN_PAIR = f"(?<=[^{EVENTFUL}{ANY}][{CLOSERS}])"
+# The item at a mark outside brackets, or the pair at a bracket: one that ends nothing, or else `end` and the blanks
+# after it.
+DOUBT = re.compile(
+    _any(LABEL, PAIR + _any(f"(?!{ENDED_INSIDE})", f"(?={CARRIES_ON})"), SILENT, f"[{MARKS}]++{GOES_ON}")
+    + f"|(?P<end>(?>[{MARKS}]++{ADORNMENT}*+(?>{LOOSE_CLOSERS}++{ADORNMENT}*+)?+|{PAIR}{ADORNMENT}*+){SPACE}*+)",
+    re.MULTILINE,
+)
 
 
-def _sentence(plain_end=PLAIN_END, plain_pair=PLAIN_PAIR):
-    """The expression for a sentence and the blanks after it, or for the nothing of an empty line.
+# --- scanning -----------------------------------------------------------------------------------------------
 
-    First all that ends no sentence; so whatever mark or bracket comes next does.
+# What a character is, a bit each. A mark or a closing bracket with something REMARKABLE at its side is in doubt.
+LINE_END, OPENER, CLOSER, MARK, UNTAMED, REMARKABLE, COMPATIBLE = (1 << bit for bit in range(7))
+NOTED = LINE_END | OPENER | CLOSER | MARK | UNTAMED
+
+
+@cache
+def character_bits():
+    """The bits of each character: uint8 [0x10001], the last for all beyond the BMP."""
+    classes = {
+        LINE_END: "\n",
+        OPENER: OPENERS,
+        CLOSER: CLOSERS,
+        MARK: MARKS,
+        UNTAMED: REMOVED + BLANKS,
+        REMARKABLE: f"{OPENERS}{CLOSERS}{MARKS}{STRAY_CLOSERS}］〕｝”’〟、､，をのは \u3000wｗ{ELLIPSIS}{EMOJI}",
+    }
+    bits, bmp = np.zeros(0x10001, np.uint8), "".join(map(chr, range(0x10000)))
+    for bit, chars in classes.items():
+        bits[[found.start() for found in re.finditer(f"[{chars}]", bmp)]] |= bit
+    bits[:-1][[not unicodedata.is_normalized("NFKC", char) for char in bmp]] |= COMPATIBLE
+    bits[-1] = REMARKABLE
+    return bits
+
+
+@cache
+def bracket_kinds():
+    """The kind of each bracket: uint8 [0x10000]."""
+    kinds = np.zeros(0x10000, np.uint8)
+    for char, kind in KIND.items():
+        kinds[ord(char)] = kind
+    return kinds
+
+
+@cache
+def compatible_codes():
+    """The NFKC of each character of which it is one character; the character itself where it is several.
+
+    uint32 [0x10000]
     """
-    goes_on = _any(
-        LABEL,
-        PAIR + _any(plain_pair, f"(?!{ENDED_INSIDE})", f"(?={CARRIES_ON})"),
-        f"(?=[!?！．♪♡♥])(?:{SILENT})",
-        f"[{MARKS}]++{GOES_ON}",
-    )
-    end = _any(f"[{MARKS}]++{ADORNMENT}*+(?>{LOOSE_CLOSERS}++{ADORNMENT}*+)?+", f"{PAIR}{ADORNMENT}*+")
-    body = f"(?>[^\n{ANY}{MARKS}]++|(?!{plain_end}){goes_on})*+"
-    return re.compile(f"(?=[^\n]){body}(?>{plain_end}|{end}{SPACE}*+)?+|(?<=\n)(?=\n)", re.MULTILINE)
+    codes = np.arange(0x10000, dtype=np.uint32)
+    for code in np.flatnonzero(character_bits()[:-1] & COMPATIBLE).tolist():
+        if len(char := unicodedata.normalize("NFKC", chr(code))) == 1:
+            codes[code] = ord(char)
+    return codes
 
 
-SENTENCE = _sentence()
+class Scan:
+    """What a text that begins and ends with a line feed consists of.
+
+    codes: uint32 [characters]; bits: uint8 [characters]. Of the NOTED characters: places, at, int64 [n], and bits,
+    noted, uint8 [n]; the number of brackets that are open in their line after each, depth, int64 [n]; outer: int64
+    [pairs, 2], which of them are the outer brackets. strays: places, ascending, of the brackets without a partner.
+    """
+
+    def __init__(self, text):
+        self.codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        self.bits = character_bits().take(self.codes, mode="clip")
+        self.at = np.flatnonzero(self.bits & NOTED != 0)
+        self.noted = self.bits[self.at]
+        self.untamed = bool((self.noted & UNTAMED).any())
+        self.line = np.cumsum(self.noted == LINE_END) - 1
+        self.strays = []
+        wild = self.pair()
+        if wild.any():
+            self.hide_strays(np.flatnonzero(wild[self.line] & (self.noted & (LINE_END | OPENER | CLOSER) != 0)))
+            self.pair()
+
+    def pair(self):
+        """Set depth and outer; -> the lines in which something is not properly paired, bool [lines + 1]."""
+        feeds = np.flatnonzero(self.noted == LINE_END)
+        steps = (self.noted & OPENER != 0).astype(np.int64) - (self.noted & CLOSER != 0)
+        total = np.cumsum(steps)
+        self.depth = total - total[feeds][self.line]
+        wild = np.zeros(len(feeds), bool)
+        wild[:-1] = total[feeds[1:]] != total[feeds[:-1]]
+        wild[self.line[(self.depth < 0) | (self.depth > 2)]] = True
+        brackets = np.flatnonzero((steps != 0) & ~wild[self.line])
+        level = self.depth[brackets] + (steps[brackets] < 0)
+        for deep in 2, 1:
+            self.outer = brackets[level == deep].reshape(-1, 2)  # they alternate: opener, closer
+            kinds = bracket_kinds()[self.codes[self.at[self.outer]]]
+            wild[self.line[self.outer[kinds[:, 0] != kinds[:, 1], 0]]] = True
+        return wild
+
+    def hide_strays(self, some):
+        """Make the stray brackets among the noted characters `some` ordinary characters."""
+        kinds = bracket_kinds().take(self.codes[self.at[some]], mode="clip")
+        strays = some[find_strays(self.noted[some].tolist(), kinds.tolist())]
+        places = self.at[strays]
+        self.bits[places] = (self.bits[places] & COMPATIBLE) | np.where(self.noted[strays] & CLOSER, REMARKABLE, 0)
+        self.noted[strays] = 0
+        self.strays = places.tolist()
+
+    def sentence_ends(self, text):
+        """Where sentences end, the line feeds apart: sorted places in the text, whose strays must be hidden."""
+        at, bits = self.at, self.bits
+        marks = at[(self.noted & MARK != 0) & (self.depth == 0)]
+        marks = marks[bits[marks + 1] != LINE_END]
+        plain = (self.codes[marks] == ord("。")) & (bits[marks + 1] & REMARKABLE == 0) & (bits[marks - 1] & MARK == 0)
+        opened, closed = at[self.outer].T
+        pairs = opened[(bits[closed - 1] & REMARKABLE != 0) & (bits[closed + 1] != LINE_END)]
+        ends, done = (marks[plain] + 1).tolist(), 0
+        for place in np.sort(np.concatenate([marks[~plain], pairs])).tolist():
+            if place >= done:
+                found = DOUBT.match(text, place)
+                done = found.end()
+                if found["end"] is not None and text[done] != "\n":
+                    ends.append(done)
+        return sorted(ends)
+
+    def normalized(self, ends):
+        """The text with a line feed at each of the `ends`, in NFKC."""
+        codes = self.codes.copy()
+        places = np.flatnonzero(self.bits & COMPATIBLE != 0)
+        codes[places] = compatible_codes()[codes[places]]
+        text = np.insert(codes, ends, ord("\n")).tobytes().decode("utf-32-le")
+        left = codes[places]
+        for char in map(chr, set(left[character_bits()[left] & COMPATIBLE != 0].tolist())):
+            text = text.replace(char, unicodedata.normalize("NFKC", char))
+        if not unicodedata.is_normalized("NFKC", text):  # what composes with its neighbours, or lies beyond the BMP
+            lines = text.split("\n")
+            for i, done in enumerate(map(unicodedata.is_normalized, repeat("NFKC"), lines)):
+                if not done:
+                    lines[i] = unicodedata.normalize("NFKC", lines[i])
+            text = "\n".join(lines)
+        return text
 
 
 # --- blocks -------------------------------------------------------------------------------------------------
 
-# The frequent characters that NFKC changes, done for a whole block: str.replace hardly costs anything, a line
-# that unicodedata must normalize costs ten times its share.
-FREQUENT = "\u3000！（），．／０１２３４５６７８９：？～…‥"
-FREQUENT = [(c, unicodedata.normalize("NFKC", c)) for c in FREQUENT]
-WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 
-
-def normalize(text):
-    """NFKC line by line, runs of spaces to one. The lines have no spaces at their ends, and get none."""
-    for wide, narrow in FREQUENT:
-        text = text.replace(wide, narrow)
-    if not unicodedata.is_normalized("NFKC", text):
-        lines = text.split("\n")
-        for i, done in enumerate(map(unicodedata.is_normalized, repeat("NFKC"), lines)):
-            if not done:
-                lines[i] = unicodedata.normalize("NFKC", lines[i].translate(WIDE)).strip()
-        text = "\n".join(lines)
+def trim(text):
+    """Runs of spaces to one, none at the start or the end of a line."""
     while "  " in text:
         text = text.replace("  ", " ")
-    return text
+    return text.replace(" \n", "\n").replace("\n ", "\n")
 
 
 def split(text):
@@ -285,12 +353,12 @@ def split(text):
     >>> split("「行こう。」と言った。雨だ！\\n\\n…３．１４（笑）。")
     '「行こう。」と言った。\\n雨だ!\\n\\n...3.14(笑)。\\n'
     """
-    text, strays = tame(f"\n{text}" if text.endswith("\n") else f"\n{text}\n")
-    text = "\n".join([*map(str.strip, SENTENCE.findall(text)), ""])
-    if strays:
-        for stray, bracket in UNSTRAY:
-            text = text.replace(stray, bracket)
-    return normalize(text)
+    scan = Scan(text := f"\n{text}" if text.endswith("\n") else f"\n{text}\n")
+    if scan.untamed:
+        scan = Scan(text := BLANK.sub(" ", REMOVED_RUN.sub("", text)))
+    if scan.strays:
+        text = hide(text, scan.strays)
+    return trim(scan.normalized(scan.sentence_ends(text)))[1:]
 
 
 def split_block(data):
@@ -299,7 +367,7 @@ def split_block(data):
     Empty lines stay where they are, one for any number of them.
     """
     text, invalid = decode(data)
-    if b"\xf3" in data or b"\xf4" in data:  # rare, and a class reaching beyond U+FFFF would halve the speed of TAME
+    if b"\xf3" in data or b"\xf4" in data:
         text = HIGH_RUN.sub("", text)
     lines_in = text.count("\n") + (not text.endswith("\n"))
     text = squeeze(split(text))
