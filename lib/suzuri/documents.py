@@ -3,12 +3,14 @@
 import codecs
 
 from suzuri import cli
+from suzuri.malloc import keep_memory
 
 BLOCK = 1 << 17  # bytes; a block and what is made of it should stay in the processor's cache
 
 
 def stdin_lines(progress):
     """Blocks of whole lines from standard input, about BLOCK bytes each however the pipe chops its reads."""
+    keep_memory()
     return cli.line_blocks(_gathered(cli.stdin_blocks(BLOCK), progress))
 
 
