@@ -6,13 +6,16 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from suzuri.run import Run
 from suzuri.shards import Shard
 from trainer import (
     environment,
@@ -85,7 +88,6 @@ def test_same_run_same_bytes(finished, tmp_path):
 
 def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
     """AutoModelForMaskedLM on the folder, eval-mlm and the run's last evaluation agree."""
-    import numpy as np
     from suzuri.evaluate import masked_batches
     from suzuri.masking import IGNORED
     from suzuri.model import Vocabulary
@@ -125,6 +127,7 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
     assert without_speed(lines)[:10] == without_speed(lines_of(finished[0] / "out"))
 
 
+SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
 KILLS = int(os.environ.get("SUZURI_KILLS", 4))
 
 
@@ -298,7 +301,7 @@ def test_bf16_follows_fp32(finished, tmp_path):
     assert mine != theirs and max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) < 0.05
 
 
-@pytest.mark.parametrize("world", [2])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=SLOW)])
 def test_torchrun_matches_one_process(finished, tmp_path, bin_dir, world):
     args = make_task(tmp_path)
     done = subprocess.run(
@@ -339,33 +342,53 @@ def test_a_dying_rank_ends_all_and_the_next_start_resumes(finished, tmp_path, bi
     assert f"going on after step {saved} of {saved + 2}" in run(*args, "--set", f"max_steps={saved + 2}")
 
 
-def test_start_does_not_grow_with_the_data(tmp_path):
-    """A billion tokens in a sparse shard: the axis opens and gives any chunk without reading the rest."""
-    import struct
-
-    import numpy as np
-
-    args = make_task(tmp_path)
-    path = tmp_path / "shards/train-000.safetensors"
-    tokens, length = 1 << 30, 32
+def write_sparse_shard(path, tokens, length=500):
+    """A shard of `tokens` ids 0 in sequences of `length`, by its header and offsets alone: the ids take no disk."""
     n = tokens // length
-    shard = Shard(path)
-    meta = {**{k: str(v) for k, v in shard.metadata.items()}, "num_tokens": str(tokens), "num_sequences": str(n)}
+    meta = {**Shard(path).metadata, "num_tokens": tokens, "num_sequences": n, "max_seq_length": length}
     header = json.dumps({
-        "__metadata__": meta,
+        "__metadata__": {k: str(v) for k, v in meta.items()},
         "offsets": {"dtype": "I64", "shape": [n + 1], "data_offsets": [0, 8 * (n + 1)]},
         "tokens": {"dtype": "U16", "shape": [tokens], "data_offsets": [8 * (n + 1), 8 * (n + 1) + 2 * tokens]},
     }).encode()  # fmt: skip
     header += b" " * (-(8 + len(header)) % 8)
-    start = 8 + len(header)
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(header)) + header)
-        f.truncate(start + 8 * (n + 1) + 2 * tokens)  # sparse: zeros that take no disk
-    offsets = np.memmap(path, "<i8", "r+", start, (n + 1,))
-    offsets[:] = np.arange(0, tokens + 1, length)
-    offsets.flush()
-    begun = time.process_time()
-    trainer = in_process(args, ["chunk_tokens=8192", "batch_tokens=32768"])
-    step = trainer.task.axis.num_chunks // 4 - 2
-    batches = trainer.step_batches(step)  # as after a resume at the end of the epoch
-    assert len(batches) == 4 and time.process_time() - begun < 5
+        np.arange(0, tokens + 1, length, dtype="<i8").tofile(f)
+        f.truncate(f.tell() + 2 * tokens)
+
+
+def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
+    """To the first step, and from a checkpoint to the last step of the epoch, with 0.05 and with 5 billion tokens."""
+    seconds = {}
+    for tokens in (50_000_000, 5_000_000_000):
+        folder = tmp_path / str(tokens)
+        settings = [f"{k}={v}" for k, v in {"chunk_tokens": 8192, "batch_tokens": 32768, "max_steps": 100_000}.items()]
+        args = make_task(folder, model={"max_position_embeddings": 512}, pieces_before=["w"])  # id 0 is a word
+        write_sparse_shard(folder / "shards/train-000.safetensors", tokens)
+        assert (folder / "shards/train-000.safetensors").stat().st_size > 2 * tokens
+        begun = time.process_time()
+        trainer = in_process(args, settings)
+        run_ = Run(trainer)
+        run_.folder.open()
+        run_.resume()
+        loss, _ = trainer.train_step(0, trainer.batches.of_step(0))
+        first = time.process_time() - begun
+        assert torch.isfinite(loss)
+        run_.step, run_.losses = 1, [loss.item()]
+        run_.save()
+
+        begun = time.process_time()
+        trainer = in_process(args, settings)
+        run_ = Run(trainer)
+        run_.folder.open()
+        run_.resume()
+        assert run_.step == 1
+        last = trainer.task.axis.num_chunks // 4 - 1
+        assert len(trainer.batches.of_step(last)) == 4
+        seconds[tokens] = first, time.process_time() - begun
+    print("CPU seconds to the first step, and to resume:", seconds)
+    small, large = seconds.values()
+    assert large[0] < 20 and large[1] < 5
+    for a, b in zip(small, large, strict=True):
+        assert b < 2 * a + 1

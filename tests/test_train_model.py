@@ -22,7 +22,7 @@ from suzuri.model import (
 )
 from suzuri.schedule import learning_rate
 from suzuri.shards import Shard
-from suzuri.tokens import Axis, micro_batches
+from suzuri.tokens import Axis, by_length, micro_batches
 from trainer import SPECIAL, in_process, make_task, write_shard, write_tokenizer
 
 PIECES = SPECIAL + [f"w{i}" for i in range(94)]
@@ -67,7 +67,7 @@ def batch(tmp_path_factory):
     write_tokenizer(folder / "tokenizer")
     write_shard(folder / "train-000.safetensors", folder / "tokenizer", 60)
     axis = Axis([Shard(folder / "train-000.safetensors")], 257)
-    return next(micro_batches(axis, Masker(PIECES, range(5), 4), 0, range(3), 3, 0))
+    return by_length(next(micro_batches(axis, Masker(PIECES, range(5), 4), 0, range(3), 3, 0)))
 
 
 def forward(model, batch):
@@ -181,14 +181,14 @@ def test_micro_batches_change_neither_loss_nor_gradients(tmp_path, at_once):
     for tokens in (128, at_once):
         trainer = in_process(make_task(tmp_path / str(tokens)), [f"micro_batch_tokens={tokens}", "max_grad_norm=1e9"])
         kept = {}
-        step = trainer.optimizer.step
-        trainer.optimizer.step = lambda *a, t=trainer, k=kept, s=step: (
+        step = trainer.optimizers[0].step
+        trainer.optimizers[0].step = lambda *a, t=trainer, k=kept, s=step: (
             k.update({n: p.grad.clone() for n, p in t.model.named_parameters()}), s(*a),
         )  # fmt: skip
         for s in range(
             trainer.task.axis.num_chunks // 4 + 1
         ):  # past the end of an epoch: the short chunk is among them
-            loss, _ = trainer.train_step(s, trainer.step_batches(s))
+            loss, _ = trainer.train_step(s, trainer.batches.of_step(s))
         results.append((loss.item(), kept))
     (loss_a, a), (loss_b, b) = results
     assert abs(loss_a - loss_b) < 1e-6
@@ -202,9 +202,9 @@ def test_dropout_is_reseeded_by_step(tmp_path):
     losses = []
     for step in (0, 0, 1):
         trainer.model.load_state_dict(weights)
-        trainer.optimizer.state.clear()
+        trainer.optimizers[0].state.clear()
         torch.manual_seed(int(torch.randint(1 << 30, ())) + step)  # whatever else has drawn numbers
-        losses.append(trainer.train_step(step, trainer.step_batches(0))[0].item())
+        losses.append(trainer.train_step(step, trainer.batches.of_step(0))[0].item())
     assert losses[0] == losses[1] != losses[2]
 
 

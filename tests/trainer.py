@@ -27,10 +27,14 @@ RECIPE = {
 }  # fmt: skip
 
 
-def write_tokenizer(folder, size=99):
-    """A vocab.txt of `size` pieces, every third a ## piece. No tokenizer is needed to train."""
+def write_tokenizer(folder, size=99, before=()):
+    """A vocab.txt of `size` pieces: `before`, the special ones, then words, every third a ## piece.
+
+    No tokenizer is needed to train.
+    """
     os.makedirs(folder, exist_ok=True)
-    pieces = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(size - len(SPECIAL))]
+    pieces = [*before, *SPECIAL]
+    pieces += [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(size - len(pieces))]
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
 
@@ -52,10 +56,10 @@ def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, se
         writer.close(f"{seed:064}")
 
 
-def make_task(folder, recipe=None, model=None, sequences=(150, 60)):
+def make_task(folder, recipe=None, model=None, sequences=(150, 60), pieces_before=()):
     """A folder with tokenizer/, shards/, valid.safetensors, model.json, recipe.json; returns train-mlm's arguments."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer", before=pieces_before)
     (folder / "shards").mkdir(exist_ok=True)
     for i, n in enumerate(sequences):
         write_shard(folder / f"shards/train-{i:03}.safetensors", folder / "tokenizer", n, seed=i)
@@ -79,7 +83,7 @@ def start(*args):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warm"])
-    fd, path = tempfile.mkstemp(prefix="suzuri-stderr-")
+    fd, path = tempfile.mkstemp(prefix="stderr-", dir=os.path.dirname(args[0]))
     os.close(fd)
     process = context.Process(target=warm.main, args=([str(a) for a in args], path))
     process.stderr_path = path

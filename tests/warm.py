@@ -10,6 +10,8 @@ if "pytest" not in sys.modules:  # in the process to be forked from
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = ["train-mlm"]
     sys.path.insert(0, str(ROOT / "lib"))
+    import suzuri.plan
+    import suzuri.run
     import suzuri.task
     import suzuri.train
     import transformers.models.bert.modeling_bert  # noqa: F401

@@ -11,7 +11,7 @@ where the sequences are. A registered name gets no mask from transformers, and n
 `sliding_window=w`, where a layer has one, lets a token see those less than w places away, as in ModernBERT.
 """
 
-import importlib.util
+import inspect
 from itertools import pairwise
 
 import torch
@@ -78,8 +78,13 @@ def why_not_varlen(model, device, dtype):
         return "it wants bf16 or fp16"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "it wants a GPU of compute capability 8.0 or above"
-    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
-        return f"torch {torch.__version__} has none (2.10 and later have)"
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+
+        if "window_size" not in inspect.signature(varlen_attn).parameters:  # 2.10's has neither it nor `scale`
+            raise ImportError
+    except ImportError:
+        return f"torch {torch.__version__} has none (2.11 and later have)"
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if size % 8 or size > 256:

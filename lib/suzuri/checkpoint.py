@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file each, its step and CRC-32 in its name, written beside and renamed.
 
-step-00001000-8f3a90c2.safetensors   model.*, exp_avg.*, exp_avg_sq.* and, in its metadata, a JSON "state"
+step-00001000-8f3a90c2.safetensors   model.*, the optimizers' moments.* and, in its metadata, a JSON "state"
 """
 
 import json
@@ -16,7 +16,7 @@ from suzuri.cli import note
 from suzuri.files import unlink_quietly
 
 NAME = re.compile(r"step-(\d{8})-([0-9a-f]{8})\.safetensors")
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, one of each a parameter
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two and Muon's one, each shaped as its parameter
 
 
 def crc32(path):
@@ -33,15 +33,18 @@ def found(folder):
     return [os.path.join(folder, name) for name in sorted(names, reverse=True) if NAME.fullmatch(name)]
 
 
-def save(folder, state, model, optimizer, keep):
+def save(folder, state, model, optimizers, keep):
     """Write the checkpoint of `state` (a JSON-able dict with "step"), then drop all but the newest `keep`."""
     os.makedirs(folder, exist_ok=True)
     tensors, state = {}, state | {"adam_step": 0}
+    kept = {parameter: found for optimizer in optimizers for parameter, found in optimizer.state.items()}
     for name, parameter in model.named_parameters():  # tied weights are one parameter, so once only
         tensors[f"model.{name}"] = parameter.detach()
-        for moment in MOMENTS if parameter in optimizer.state else ():
-            tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
-            state["adam_step"] = int(optimizer.state[parameter]["step"])  # less than step where fp16 skipped some
+        for what, value in kept.get(parameter, {}).items():
+            if what in MOMENTS:
+                tensors[f"{what}.{name}"] = value
+            elif what == "step":
+                state["adam_step"] = int(value)  # less than the run's step where fp16 skipped some
     tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
     part = os.path.join(folder, "checkpoint.part")
     save_file(tensors, part, metadata={"state": json.dumps(state)})
@@ -78,15 +81,18 @@ def newest(folder):
     return None, None
 
 
-def load(path, state, model, optimizer):
-    """Put a checkpoint's weights and moments into `model` and `optimizer`."""
+def load(path, state, model, optimizers):
+    """Put a checkpoint's weights and moments into `model` and `optimizers`."""
+    owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     with safe_open(path, "pt") as f:
         names, step = set(f.keys()), state["adam_step"]
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(f.get_tensor(f"model.{name}"))
-                if f"exp_avg.{name}" in names:
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(float(step), device=parameter.device),
-                        **{m: f.get_tensor(f"{m}.{name}").to(parameter.device) for m in MOMENTS},
-                    }
+                moments = {
+                    m: f.get_tensor(f"{m}.{name}").to(parameter.device) for m in MOMENTS if f"{m}.{name}" in names
+                }
+                if "exp_avg" in moments:
+                    moments["step"] = torch.tensor(float(step), device=parameter.device)
+                if moments:
+                    owner[parameter].state[parameter] = moments

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from suzuri.masking import IGNORED, Masker, mix64
 from suzuri.model import sequence_arguments
-from suzuri.tokens import Chunk, assemble
+from suzuri.tokens import Chunk, assemble, by_length
 
 PROBABILITY = 0.15  # whatever the recipe's mlm_probability: figures of different recipes are to be compared
 TOKENS_AT_ONCE = 8192
@@ -66,9 +66,7 @@ def masked_batches(tokens, offsets, vocabulary, max_tokens=None):
         seen += len(chunk.tokens)
         if max_tokens and k and seen > max_tokens:
             return
-        masked = (chunk, *masker(chunk.tokens, mix64(k)))
-        batch = assemble([masked], limit, masker.count(limit), vocabulary.ids["pad_token"])
-        yield batch, len(chunk.tokens)
+        yield by_length(assemble([chunk], [mix64(k)], masker, limit, vocabulary.ids["pad_token"])), len(chunk.tokens)
 
 
 @torch.no_grad()
@@ -98,12 +96,11 @@ def encode_lines(blocks, folder, max_seq_length):
     from suzuri import pack, tokenizer
 
     special = tokenizer.special_ids(folder)
-    packer = pack.Packer(
-        pack.encoder(folder, np.int64), np.int64, special["cls_token"], special["sep_token"], "line", max_seq_length
-    )
+    encode = pack.encoder(folder)
+    packer = pack.Packer(encode, special["cls_token"], special["sep_token"], "line", max_seq_length)
     tokens, lengths = [], []
     for block in blocks:
         ids, found = packer.pack(block.decode("utf-8", "replace").removesuffix("\n").split("\n"))
         tokens.append(ids)
-        lengths += found
+        lengths += found.tolist()
     return np.concatenate([np.zeros(0, np.int64), *tokens]), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

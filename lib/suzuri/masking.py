@@ -4,12 +4,15 @@ An integer hash decides, not a generator with a state: the same masks on any dev
 ranks, after any resume; and another mask each time that a chunk is visited.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 IGNORED = -100  # a label slot without a prediction, as in torch's cross_entropy
 
 GOLDEN = np.uint32(0x9E3779B1)  # 2³² / golden ratio: spreads neighbouring positions (Knuth, TAOCP 6.4)
-NEVER = np.uint32(0xFFFFFFFF)  # the hash of what must not be masked: above every other
+NEVER = 0xFFFFFFFF  # the hash of what must not be masked: above every other
+EIGHTY, NINETY = round(0.8 * NEVER), round(0.9 * NEVER)
 
 
 def mix64(*words):
@@ -57,62 +60,93 @@ class Masker:
         """How many positions of `length` tokens are predicted (where that many can be)."""
         return round(self.probability * length)
 
-    def __call__(self, tokens, key):
-        """Mask int64 `tokens` [n]: (inputs [n], rows [k], labels [k]), k = count(n) or, in want of candidates, less.
+    def __call__(self, tokens, lengths, keys):
+        """Mask the chunks int64 `tokens` [m, n], of which the first `lengths` [m] of each row are tokens.
 
-        `key` is a 64-bit integer, another one for each visit. Of the chosen 80 % become [MASK], 10 % a random
-        ordinary token, 10 % stay (Devlin et al. 2018). `rows` ascend.
+        Returns (inputs [m, n], rows [m · count(n)], labels [m · count(n)]): count(length) positions a chunk are
+        predicted or, in want of candidates, fewer; places left over are at the end, with the label IGNORED.
+        `rows` are places in the flattened tokens, ascending; `keys` are integers, another one for each visit.
+        Of the chosen 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2018).
         """
-        at = np.arange(len(tokens), dtype=np.uint32) * GOLDEN
-        order = mix32(at + np.uint32(key & 0xFFFFFFFF))
-        order >>= np.uint32(1)
-        order |= self.barred.take(tokens)
-        k = self.count(len(tokens))
-        rows = smallest(order, k) if self.continues is None else self.smallest_words(order, tokens, k)
-        labels = tokens[rows]
+        (m, n), k = tokens.shape, self.count(tokens.shape[1])
+        order = np.arange(n, dtype=np.uint32) * GOLDEN + np.array([[key & NEVER] for key in keys], np.uint32)
+        order = mix32(order)
+        chosen = self.usual(order, tokens, k) if self.continues is None and min(lengths) == n else None
+        if chosen is None:
+            order |= self.barred.take(tokens)
+            choose = smallest if self.continues is None else self.smallest_words
+            chosen = np.concatenate([
+                i * n + choose(order[i, :length], self.count(length), tokens[i, :length])
+                for i, length in enumerate(lengths)
+            ])  # fmt: skip
 
-        draw = mix32(at[rows] + np.uint32(key >> 32))
-        kind = draw % np.uint32(10)  # 0..7 [MASK], 8 random, 9 unchanged
-        random = self.ordinary[mix32(draw) % np.uint32(len(self.ordinary))]
+        rows, labels = np.zeros(m * k, np.int64), np.full(m * k, IGNORED, np.int64)
+        rows[: len(chosen)] = chosen
+        labels[: len(chosen)] = tokens.take(chosen)
+        draw = mix32(order.take(chosen) + GOLDEN)  # another number, all over the range again
         inputs = tokens.copy()
-        inputs[rows] = np.where(kind < 8, self.mask_id, np.where(kind == 8, random, labels))
+        inputs.put(chosen[draw < EIGHTY], self.mask_id)
+        random = np.flatnonzero((draw >= EIGHTY) & (draw < NINETY))
+        inputs.put(chosen[random], self.ordinary[mix32(draw[random]) % np.uint32(len(self.ordinary))])
         return inputs, rows, labels
 
-    def smallest_words(self, order, tokens, k):
-        """Rows of whole words, taken in the order of their first piece's hash as long as they fit into k."""
-        starts = np.flatnonzero(~self.continues[tokens] | (order == NEVER))
-        if len(tokens) and (len(starts) == 0 or starts[0] != 0):
+    def usual(self, order, tokens, k):
+        """Places of the k ordinary tokens of the smallest hashes in each row, where the rows are as they usually are.
+
+        Only hashes below a limit are looked at, some more than k of each row. None where they are too few (a row of
+        very many special tokens), or where equal hashes make them too many.
+        """
+        few = np.flatnonzero(order <= np.uint32(min(1.0, 1.3 * self.probability) * NEVER))
+        few = few[self.barred.take(tokens.take(few)) == 0]
+        hashes = order.take(few)
+        ends = few.searchsorted(np.arange(1, len(order) + 1) * order.shape[1])
+        keep = np.zeros(len(few), bool)
+        for a, b in pairwise([0, *ends.tolist()]):
+            if b - a < k or k == 0:
+                return None
+            keep[a:b] = hashes[a:b] <= np.partition(hashes[a:b], k - 1)[k - 1]
+        few = few[keep]
+        return few if len(few) == k * len(order) else None
+
+    def smallest_words(self, order, k, tokens):
+        """Positions of whole words, taken in the order of their first piece's hash as long as they fit into k."""
+        starts = np.flatnonzero(~self.continues.take(tokens) | (order == NEVER))
+        if len(starts) == 0 or starts[0] != 0:
             starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: what is here of it is one
         lengths = np.diff(starts, append=len(tokens))
-        first = order[starts]
-        words = np.argsort(first, kind="stable")
-        words = words[first[words] != NEVER]
-        ends = np.cumsum(lengths[words])
-        fits = int(np.searchsorted(ends, k, "right"))
-        chosen, left = list(words[:fits]), k - (int(ends[fits - 1]) if fits else 0)
-        for word in words[fits:]:
+        first = order.take(starts)
+        for few in (k, len(starts)):  # k words nearly always do
+            words = smallest(first, few)
+            words = words[np.argsort(first[words], kind="stable")]
+            ends = np.cumsum(lengths[words])
+            fits = int(np.searchsorted(ends, k, "right"))
+            chosen, left = list(words[:fits]), k - (int(ends[fits - 1]) if fits else 0)
+            for word in words[fits:]:
+                if left == 0:
+                    break
+                if lengths[word] <= left:
+                    chosen.append(word)
+                    left -= lengths[word]
             if left == 0:
                 break
-            if lengths[word] <= left:
-                chosen.append(word)
-                left -= lengths[word]
         taken = np.zeros(len(starts), bool)
         taken[chosen] = True
         return np.flatnonzero(np.repeat(taken, lengths))
 
 
-def smallest(order, k):
+def smallest(order, k, tokens=None):
     """Ascending positions of the k smallest values below NEVER; of equal values the first ones.
+
+    `tokens` do not matter here, unlike to Masker.smallest_words.
 
     >>> smallest(np.array([5, 2, 9, 2, NEVER], np.uint32), 2)
     array([1, 3])
     """
+    k = min(k, int((order < NEVER).sum()))
     if k == 0:
         return np.zeros(0, np.int64)
-    kth = np.partition(order, k - 1)[k - 1]
-    if kth == NEVER:
-        return np.flatnonzero(order < kth)
-    rows = np.flatnonzero(order <= kth)
+    edge = np.partition(order, k - 1)[k - 1]
+    rows = np.flatnonzero(order <= edge)
     if len(rows) > k:  # equal values at the edge
-        rows = np.delete(rows, np.flatnonzero(order[rows] == kth)[k - len(rows) :])
+        rows = np.delete(rows, np.flatnonzero(order[rows] == edge)[k - len(rows) :])
     return rows

@@ -150,7 +150,8 @@ def sequence_arguments(lengths, varlen, longest=None, slots=64):
     """What tells the attention where sequences of `lengths` (ascending) are: groups, or padded cu_seqlens."""
     if not varlen:
         return {"groups": groups_of(lengths)}
-    # A fixed length, whatever the number of sequences: the rest are empty ones at the end.
+    # The rest are empty sequences at the end. Given room enough in `slots`, the length is always the same, and
+    # torch.compile compiles once.
     slots = -(-len(lengths) // slots) * slots
     ends = np.full(slots + 1, lengths.sum(), np.int32)
     ends[0] = 0

@@ -24,8 +24,11 @@ DEFAULTS = {
     "micro_batch_tokens": "auto",  # how much goes through the model at once; never changes the result
     # The objective.
     "mlm_probability": 0.15,  # BERT's
+    "mlm_probability_tail": None,  # another rate for the end of the run: its last mlm_tail_ratio of the steps
+    "mlm_tail_ratio": 0.1,
     "whole_word_masking": False,  # masks all pieces of a word together; only for tokenizers with ## pieces
-    # The optimizer: AdamW, with BERT's numbers.
+    # The optimizer, with BERT's numbers.
+    "optim": "adamw",  # adamw | muon (for the matrices of the layers; AdamW for the rest)
     "learning_rate": 1e-4,
     "lr_scheduler_type": "linear",  # linear | cosine | wsd (warm-up, stable, decay)
     "warmup_steps": None,  # where it is set, else warmup_ratio
@@ -55,6 +58,7 @@ RESUMABLE = {
 }  # fmt: skip
 
 CHOICES = {
+    "optim": ("adamw", "muon"),
     "lr_scheduler_type": ("linear", "cosine", "wsd"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
@@ -78,7 +82,6 @@ ELSEWHERE = {
     "train_sampling_strategy": "nothing: there is no padding",
     "fp16": '"precision": "fp16"',
     "bf16": '"precision": "bf16"',
-    "optim": "nothing: it is fused AdamW",
     "dataloader_num_workers": "nothing: the shards are memory-mapped",
     "preprocessing_num_workers": "make -j for pack-tokens",
     "do_train": "nothing: train-mlm trains",
@@ -158,10 +161,14 @@ def check_values(recipe, where):
     for key in ("learning_rate", "num_train_epochs", "adam_epsilon", "max_grad_norm"):
         demand(key, is_number(recipe[key]) and recipe[key] > 0, "a number above 0")
     demand("weight_decay", is_number(recipe["weight_decay"]) and recipe["weight_decay"] >= 0, "a number from 0 on")
-    for key in ("warmup_ratio", "decay_ratio"):
+    for key in ("warmup_ratio", "decay_ratio", "mlm_tail_ratio"):
         demand(key, is_number(recipe[key]) and 0 <= recipe[key] <= 1, "a number from 0 to 1")
     for key in ("mlm_probability", "adam_beta1", "adam_beta2"):
         demand(key, is_number(recipe[key]) and 0 < recipe[key] < 1, "a number between 0 and 1")
+    tail = recipe["mlm_probability_tail"]
+    demand(
+        "mlm_probability_tail", tail is None or (is_number(tail) and 0 < tail < 1), "a number between 0 and 1 or null"
+    )
     warmup, dropout = recipe["warmup_steps"], recipe["dropout"]
     demand("warmup_steps", warmup is None or warmup == 0 or is_count(warmup), "a whole number or null")
     demand("dropout", dropout is None or (is_number(dropout) and 0 <= dropout < 1), "a number from 0 to 1 or null")

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, so that there is no scheduler state to save."""
+"""The rates of learning and masking as functions of the step, so that there is no scheduler state to save."""
 
 import math
 
@@ -25,3 +25,14 @@ def learning_rate(step, recipe, steps):
     if recipe["lr_scheduler_type"] == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * (1 - left)))
     return peak * left
+
+
+def mlm_probability(step, recipe, steps):
+    """The share of positions that step `step` (from 0) of `steps` predicts.
+
+    Many at first are more to learn from, few at the end are closer to whole text (Ankner et al. 2024, "Dynamic
+    masking rate schedules").
+    """
+    tail = recipe["mlm_probability_tail"]
+    in_tail = tail is not None and step >= steps - round(recipe["mlm_tail_ratio"] * steps)
+    return tail if in_tail else recipe["mlm_probability"]

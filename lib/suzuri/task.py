@@ -8,6 +8,7 @@ from suzuri.masking import Masker
 from suzuri.model import Vocabulary, check_isolation, load_model, max_length, new_model, set_dropout
 from suzuri.model_folder import weights_sha256
 from suzuri.recipe import RESUMABLE, find_file, total_steps
+from suzuri.schedule import mlm_probability
 from suzuri.shards import Shard
 from suzuri.tokens import Axis
 
@@ -35,13 +36,16 @@ class Task:
         self.steps = total_steps(recipe, self.axis.num_chunks)
         if recipe["whole_word_masking"] and not any(piece.startswith("##") for piece in self.vocabulary.pieces):
             raise DataError(args.recipe, "whole_word_masking needs a tokenizer with ## pieces (type wordpiece)")
-        self.masker = Masker(
-            self.vocabulary.pieces,
-            self.vocabulary.ids.values(),
-            self.vocabulary.ids["mask_token"],
-            recipe["mlm_probability"],
-            recipe["whole_word_masking"],
-        )
+        self.maskers = {
+            rate: Masker(
+                self.vocabulary.pieces,
+                self.vocabulary.ids.values(),
+                self.vocabulary.ids["mask_token"],
+                rate,
+                recipe["whole_word_masking"],
+            )
+            for rate in {recipe["mlm_probability"], recipe["mlm_probability_tail"]} - {None}
+        }
         self.model, self.origin = self.make_model(overrides)
         if self.longest > max_length(self.model):
             raise DataError(
@@ -51,6 +55,19 @@ class Task:
             )
         if self.longest > recipe["chunk_tokens"]:
             raise DataError(args.recipe, f"chunk_tokens is less than the longest sequence ({self.longest} tokens)")
+
+    def masker(self, step):
+        """The Masker of a step."""
+        return self.maskers[mlm_probability(step, self.recipe, self.steps)]
+
+    @property
+    def largest_masker(self):
+        """That which predicts the most, and so takes the most memory."""
+        return self.maskers[max(self.maskers)]
+
+    def epochs(self, steps):
+        """How many epochs so many steps are."""
+        return steps * self.chunks_per_step / self.axis.num_chunks
 
     def make_model(self, overrides):
         """(the model, the path or name that it continues or None)."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suzuri.masking import IGNORED, mix64
+from suzuri.masking import mix64
 
+PAD_LENGTH = 16  # of the sequences that fill up a short chunk: not many more of them than there are usually
 ORDER, MASK = 1, 2  # what a hash is for, so that no two uses share their numbers
 
 
@@ -29,7 +30,7 @@ def permuted(i, n, key):
     while True:
         left, right = i >> half, i & low
         for turn in range(4):
-            left, right = right, left ^ (mix64(key, turn, right) & low)
+            left, right = right, left ^ (mix64(key ^ (turn << 60 | right)) & low)
         i = left << half | right
         if i < n:
             return i
@@ -39,7 +40,7 @@ def permuted(i, n, key):
 class Chunk:
     """A stretch of the token axis, its sequences cut only at its two ends.
 
-    tokens int64 [n]; starts int64 [m], of the sequences in it, starts[0] = 0; first is the position of
+    tokens [n], as in the shards; starts int64 [m], of the sequences in it, starts[0] = 0; first is the position of
     tokens[0] within its own sequence (0 unless the chunk begins inside one).
     """
 
@@ -54,6 +55,7 @@ class Axis:
     def __init__(self, shards, chunk_tokens):
         self.shards = shards
         self.chunk_tokens = chunk_tokens
+        self.arrays = [(np.asarray(s.tokens), np.asarray(s.offsets)) for s in shards]  # a memmap is slow to slice
         self.ends = np.cumsum([len(s.tokens) for s in shards]).tolist()
         self.num_tokens = self.ends[-1]
         self.num_sequences = sum(len(s) for s in shards)
@@ -62,19 +64,25 @@ class Axis:
     def chunk(self, c):
         at = c * self.chunk_tokens
         stop = min(at + self.chunk_tokens, self.num_tokens)
-        tokens, starts, first = [], [], None
+        pieces, starts, done = [], [], 0
         while at < stop:
             i = bisect_right(self.ends, at)  # the shard in which `at` lies
-            shard, base = self.shards[i], self.ends[i] - len(self.shards[i].tokens)
+            tokens, offsets = self.arrays[i]
+            base = self.ends[i] - len(tokens)
             a, b = at - base, min(stop, self.ends[i]) - base
-            lo, hi = np.searchsorted(shard.offsets, (a + 1, b))  # sequences that begin in (a, b)
-            begin = int(shard.offsets[lo - 1])  # of the one in which a lies
-            if first is None:
-                first = a - begin
-            tokens.append(shard.tokens[a:b])
-            starts.append(np.concatenate([[a], shard.offsets[lo:hi]]) - a + sum(map(len, tokens[:-1])))
-            at = base + b
-        return Chunk(np.concatenate(tokens).astype(np.int64), np.concatenate(starts), first)
+            # from the sequence in which a lies to the last one that begins before b
+            begins = offsets[offsets.searchsorted(a, "right") - 1 : offsets.searchsorted(b)] - a
+            if not pieces:
+                first = -int(begins[0])
+            begins[0] = 0
+            pieces.append(tokens[a:b])
+            starts.append(begins + done)
+            done, at = done + b - a, base + b
+        return Chunk(
+            pieces[0] if len(pieces) == 1 else np.concatenate(pieces),
+            starts[0] if len(starts) == 1 else np.concatenate(starts),
+            first,
+        )
 
     def where(self, c):
         """Chunk c in words, for error messages: "train-000.safetensors tokens 8192-16383"."""
@@ -93,56 +101,60 @@ def mask_key(seed, visit):
     return mix64(seed, MASK, visit)
 
 
-def assemble(masked, chunk_tokens, predictions, pad_id):
-    """Join masked chunks into one flat micro-batch of static size, sequences sorted by length.
+def assemble(chunks, keys, masker, chunk_tokens, pad_id):
+    """Mask chunks and join them into one flat micro-batch of static size.
 
-    `masked` is a list of (Chunk, inputs, rows, labels). With t = chunk_tokens × len(masked) and
-    p = predictions × len(masked) the result is a dict of int64 arrays:
+    `chunks` is a list of Chunk, `keys` one mask_key each. With t = chunk_tokens × len(chunks) and
+    p = masker.count(chunk_tokens) × len(chunks) the result is a dict of int64 arrays:
 
-        input_ids [t]     sequences end to end, shortest first; a short chunk is filled up with [PAD]s,
-        position_ids [t]  each a sequence of its own, so that they touch nothing
-        lengths [m]       of the sequences, ascending, summing to t
+        input_ids [t]     sequences end to end; a short chunk is filled up with sequences
+        position_ids [t]  of [PAD]s alone, so that they touch nothing
+        lengths [m]       of the sequences, summing to t
         rows [p]          places in input_ids that are predicted
-        labels [p]        the tokens there; IGNORED where a chunk had fewer to predict
+        labels [p]        the tokens there; IGNORED where there were fewer to predict
     """
-    total = chunk_tokens * len(masked)
-    ids = np.full(total, pad_id, np.int64)
-    rows, labels = np.zeros(predictions * len(masked), np.int64), np.full(predictions * len(masked), IGNORED, np.int64)
-    starts, firsts = [], []
-    for i, (chunk, inputs, at, label) in enumerate(masked):
-        base, n = i * chunk_tokens, len(inputs)
-        ids[base : base + n] = inputs
-        rows[i * predictions : i * predictions + len(at)] = at + base
-        labels[i * predictions : i * predictions + len(at)] = label
-        starts.append(chunk.starts + base)
-        starts.append(np.arange(base + n, base + chunk_tokens))  # the [PAD]s of a short chunk, one by one
-        firsts.append((sum(map(len, starts[:-2])), chunk.first))
-    starts = np.concatenate(starts)
-    first = np.zeros(len(starts), np.int64)
-    for i, position in firsts:
-        first[i] = position
-    lengths = np.diff(starts, append=total)
-    order = np.argsort(lengths, kind="stable")
-    lengths = lengths[order]
-    new = np.cumsum(lengths) - lengths  # where each sequence now begins
-    flat = np.arange(total)
-    source = flat + np.repeat(starts[order] - new, lengths)
-    target = np.empty(total, np.int64)
-    target[source] = flat
+    tokens = np.full((len(chunks), chunk_tokens), pad_id, np.int64)
+    flat = np.arange(tokens.size)
+    starts, origins = [], []  # of each sequence: where it begins, and where its position 0 is or would be
+    for i, chunk in enumerate(chunks):
+        base, n = i * chunk_tokens, len(chunk.tokens)
+        tokens[i, :n] = chunk.tokens
+        fill = flat[base + n : base + chunk_tokens : PAD_LENGTH]
+        starts += [chunk.starts + base, fill]
+        origins += [starts[-2].copy(), fill]
+        origins[-2][0] -= chunk.first
+    starts = np.concatenate([*starts, [tokens.size]])
+    lengths = starts[1:] - starts[:-1]
+    inputs, rows, labels = masker(tokens, [len(chunk.tokens) for chunk in chunks], keys)
     return {
-        "input_ids": ids.take(source),
-        "position_ids": flat - np.repeat(new - first[order], lengths),
+        "input_ids": inputs.reshape(-1),
+        "position_ids": flat - np.repeat(np.concatenate(origins), lengths),
         "lengths": lengths,
-        "rows": target.take(rows),
+        "rows": rows,
         "labels": labels,
+    }
+
+
+def by_length(batch):
+    """assemble()'s batch with its sequences in another order: the shortest first."""
+    lengths = batch["lengths"]
+    order = np.argsort(lengths, kind="stable")
+    ascending = lengths[order]
+    moves = np.empty_like(lengths)  # how far each sequence moves
+    moves[order] = np.cumsum(ascending) - ascending - (np.cumsum(lengths) - lengths)[order]
+    source = np.arange(len(batch["input_ids"])) - np.repeat(moves[order], ascending)
+    return {
+        "input_ids": batch["input_ids"].take(source),
+        "position_ids": batch["position_ids"].take(source),
+        "lengths": ascending,
+        "rows": batch["rows"] + np.repeat(moves, lengths).take(batch["rows"]),
+        "labels": batch["labels"],
     }
 
 
 def micro_batches(axis, masker, seed, visits, chunks_at_once, pad_id):
     """The micro-batches of the chunks of `visits`, in order: an iterator over assemble()'s dicts."""
     for i in range(0, len(visits), chunks_at_once):
-        masked = []
-        for visit in visits[i : i + chunks_at_once]:
-            chunk = axis.chunk(axis.visited(visit, seed))
-            masked.append((chunk, *masker(chunk.tokens, mask_key(seed, visit))))
-        yield assemble(masked, axis.chunk_tokens, masker.count(axis.chunk_tokens), pad_id)
+        some = visits[i : i + chunks_at_once]
+        chunks = [axis.chunk(axis.visited(visit, seed)) for visit in some]
+        yield assemble(chunks, [mask_key(seed, visit) for visit in some], masker, axis.chunk_tokens, pad_id)

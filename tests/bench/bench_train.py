@@ -11,6 +11,7 @@ Example:
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on both sides
 
 import torch  # noqa: E402
 from suzuri import tokenizer  # noqa: E402
+from suzuri.batches import ahead  # noqa: E402
 from suzuri.masking import Masker  # noqa: E402
 from suzuri.model import Vocabulary, flops  # noqa: E402
 from suzuri.recipe import read_recipe  # noqa: E402
@@ -33,6 +35,8 @@ from suzuri.tokens import Axis, micro_batches  # noqa: E402
 from suzuri.train import Trainer  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402
+
+GPU_BATCHES = (64, 128, 256, 512, 1024)  # of the peer, to choose the best from
 
 
 def prepare(data, out):
@@ -63,7 +67,7 @@ def ours(folder, config, settings, compile_seconds):
     )
     trainer = Trainer(Task(args, *read_recipe(args.recipe, settings)))
     start = time.perf_counter()
-    trainer.train_step(0, trainer.step_batches(0))
+    trainer.train_step(0, trainer.batches.of_step(0))
     synchronize()
     compile_seconds.append(time.perf_counter() - start)
     return trainer
@@ -71,13 +75,14 @@ def ours(folder, config, settings, compile_seconds):
 
 def run_ours(trainer, steps, first=1):
     """(real tokens a second, FLOP/s)."""
+    prepared = ahead(map(trainer.batches.of_step, range(first, first + steps)))  # as Run has it
     done, work, start = 0, 0, time.perf_counter()
     for step in range(first, first + steps):
-        batches = trainer.step_batches(step)
+        batches = next(prepared)
         trainer.train_step(step, batches)
         done += trainer.recipe["batch_tokens"]
         squares = sum(squares for _, squares in batches)
-        work += flops(trainer.model, trainer.recipe["batch_tokens"], trainer.predictions, squares)
+        work += flops(trainer.model, trainer.recipe["batch_tokens"], trainer.predictions(step), squares)
     synchronize()
     seconds = time.perf_counter() - start
     return done / seconds, work / seconds
@@ -118,6 +123,8 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
     )  # fmt: skip
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(model_config, attn_implementation="sdpa")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what our side has kept: the peer has the whole GPU, too
     try:
         PeerTrainer(model, args, train_dataset=rows, data_collator=counting, callbacks=[clock]).train()
     except torch.OutOfMemoryError:
@@ -132,67 +139,96 @@ def synchronize():
 
 
 def loader_speed(folder):
-    """Tokens a second of the loader alone, masks included."""
+    """{"k chunks at once": tokens a second of one thread's time, masks included; "ahead": the same by the clock}."""
     axis, words = Axis([Shard(f"{folder}/train-000.safetensors")], 8192), Vocabulary(f"{folder}/tokenizer")
-    masker = Masker(words.pieces, words.ids.values(), words.ids["mask_token"])
-    best = 0.0
-    for _ in range(5):
-        start = time.perf_counter()
-        count = sum(len(b["input_ids"]) for b in micro_batches(axis, masker, 0, range(100), 4, 0))
-        best = max(best, count / (time.perf_counter() - start))
-    return best
+    masker, found = Masker(words.pieces, words.ids.values(), words.ids["mask_token"]), {}
+    for at_once in (1, 4, 16):
+        best = 0.0
+        for _ in range(10):
+            start = time.thread_time()
+            count = sum(len(b["input_ids"]) for b in micro_batches(axis, masker, 0, range(160), at_once, 0))
+            best = max(best, count / (time.thread_time() - start))
+        found[f"{at_once} at once"] = best
+    start = time.perf_counter()
+    count = sum(len(b["input_ids"]) for b in ahead(micro_batches(axis, masker, 0, range(1600), 16, 0)))
+    return found | {"ahead": count / (time.perf_counter() - start)}
 
 
-def profile(trainer):
-    """Top kernels of three steps."""
-    kinds = [torch.profiler.ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+def profile(trainer, first, steps):
+    """(table of the top operations, share of the time in which the GPU computes, seconds): the rest are launch gaps."""
+    cuda = torch.cuda.is_available()
+    kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
+    synchronize()
     with torch.profiler.profile(activities=kinds) as found:
-        run_ours(trainer, 3 if torch.cuda.is_available() else 1)
-    key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    return found.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=60)
+        start = time.perf_counter()
+        run_ours(trainer, steps, first)
+        seconds = time.perf_counter() - start
+    busy = sum(e.self_device_time_total for e in found.key_averages()) / 1e6 if cuda else float("nan")
+    key = "self_device_time_total" if cuda else "self_cpu_time_total"
+    return found.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=70), busy / seconds, seconds
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", required=True, help="scratch folder")
     p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
-    p.add_argument("--profile", action="store_true", help="print the top operations of a step, too")
+    p.add_argument("--profile", action="store_true", help="write the top operations of a step to OUT, too")
+    p.add_argument("--quick", action="store_true", help="one round of one step with a tiny model: does it work at all?")
     args = p.parse_args()
     data = os.environ.get("SUZURI_DATA", os.path.join(ROOT, "../shared/data"))
     folder = prepare(data, os.path.join(args.out, "train"))
     keep_memory()  # as Trainer does
-    print(f"loader alone: {loader_speed(folder) / 1e6:.1f}M tokens/s (aim 50M)")
+    results = {"torch": torch.__version__, "loader": loader_speed(folder), "cases": []}
+    print("loader, M tokens/s (aim 50): " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in results["loader"].items()))
     gpu = torch.cuda.is_available()
     cases = [("bert-tiny", "bf16"), ("bert-base", "bf16")] if gpu else [("bert-tiny", "fp32")]
     if not gpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         cases.append(("bert-tiny", "bf16"))
     print("model\tprecision\tours\tHF Trainer\tratio\tMFU")
-    for config, precision in cases:
-        settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=8192"])
-        first_step = []
-        trainer = ours(folder, config, settings, first_step)
-        model_config = trainer.model.config.__class__(**trainer.model.config.to_dict())
-        model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
-        sizes = [(b, max(1, 4096 // b)) for b in (64, 128, 256, 512, 1024)] if gpu else [(32, 8)]
-        mine, work, peer = [], [], []
-        best = None
-        if gpu:  # the peer's best batch size, found once
-            found = {size: run_peer(folder, model_config, precision, *size, 4) or 0 for size in sizes}
-            best = max(found, key=found.get)
-            sizes = [best]
-        for turn in range(args.rounds):
-            speed, flop_rate = run_ours(trainer, 20 if gpu else 4, 1 + turn * 20)
-            mine.append(speed)
-            work.append(flop_rate)
-            peer.append(run_peer(folder, model_config, precision, *sizes[0], 10 if gpu else 2))
-        a, b = statistics.median(mine), statistics.median(peer)
-        mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
-        print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {sizes[0][0]})\t{a / b:.2f}\t{mfu:.0%}", flush=True)
-        print(f"# first step, compilation included: {first_step[0]:.1f} s; ours {mine}; peer {peer}")
-        if args.profile:
-            print(profile(trainer))
+    for config, precision in cases[: 1 if args.quick else None]:
+        found = compare(folder, config, precision, gpu, args)
+        results["cases"].append(found)
+        with open(os.path.join(args.out, "bench_train.json"), "w", encoding="utf-8") as f:
+            json.dump(results, f, indent=2)
+
+
+def compare(folder, config, precision, gpu, args):
+    """Both sides in turn, on one model: the figures, printed and returned."""
+    settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=8192"])
+    if args.quick:
+        settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
+        settings += ["model.num_attention_heads=4"]
+    first_step = []
+    trainer = ours(folder, config, settings, first_step)
+    model_config = trainer.model.config.__class__(**trainer.model.config.to_dict())
+    model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
+    # The same tokens a step as ours: sequences a step = batch_tokens / their mean length.
+    sequences = round(trainer.recipe["batch_tokens"] * trainer.task.axis.num_sequences / trainer.task.axis.num_tokens)
+    sizes = [32]
+    if gpu and not args.quick:  # the peer's best batch size, found once
+        tried = {b: run_peer(folder, model_config, precision, b, max(1, sequences // b), 3) or 0 for b in GPU_BATCHES}
+        print(f"# HF Trainer by batch size: { {b: round(v) for b, v in tried.items()} }")
+        sizes = [max(tried, key=tried.get)]
+    accumulate = max(1, sequences // sizes[0])
+    steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (4, 2)
+    mine, work, peer = [], [], []
+    for turn in range(1 if args.quick else args.rounds):
+        speed, flop_rate = run_ours(trainer, steps, 1 + turn * steps)
+        mine.append(speed)
+        work.append(flop_rate)
+        peer.append(run_peer(folder, model_config, precision, sizes[0], accumulate, peer_steps))
+    a, b = statistics.median(mine), statistics.median(peer)
+    mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
+    print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {sizes[0]})\t{a / b:.2f}\t{mfu:.1%}", flush=True)
+    print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
+    found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": sizes[0], "mfu": mfu}
+    if args.profile:
+        table, busy, seconds = profile(trainer, 1000, 3 if gpu else 1)
+        path = os.path.join(args.out, f"profile-{config}-{precision}.txt")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(table)
+        print(f"# profile: {path}; the GPU computes {busy:.0%} of {seconds:.2f} s")
+    return found | {"first_step_seconds": first_step[0], "chunks_at_once": trainer.batches.at_once}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""What only a GPU can show: the varlen kernel, half precisions, torch.compile and the probing of memory."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from suzuri.model import FlatModel, check_isolation, new_model, position_offset, sequence_arguments
+from suzuri.speed import largest_fitting
+from test_train_mlm import lines_of
+from test_train_model import PIECES, Words
+from trainer import in_process, make_task, run, write_shard, write_tokenizer
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+# Heads of 16 values: the kernel wants multiples of 8. ModernBERT's window is shorter than most sequences here.
+SIZES = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 80}
+ARCHITECTURES = {
+    "bert": {"attention_probs_dropout_prob": 0.0},
+    "roberta": {"attention_probs_dropout_prob": 0.0},
+    "modernbert": {"local_attention": 10, "global_attn_every_n_layers": 2},
+}
+GPU_TASK = {"model": SIZES | {"attention_probs_dropout_prob": 0.0, "max_position_embeddings": 40}}
+STEPS = {"max_steps": 20, "batch_tokens": 1024, "chunk_tokens": 256, "eval_steps": 20, "save_steps": 10}
+
+
+def losses(folder):
+    return [line["loss"] for line in lines_of(folder) if "loss" in line]
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_varlen_logits_are_those_of_each_sequence_alone(kind, tmp_path):
+    """bf16 varlen attention on a flat batch against plain transformers in fp32, sequence by sequence."""
+    from suzuri.masking import Masker
+    from suzuri.shards import Shard
+    from suzuri.tokens import Axis, micro_batches
+
+    write_tokenizer(tmp_path / "tokenizer")
+    write_shard(tmp_path / "train-000.safetensors", tmp_path / "tokenizer", 60)
+    axis = Axis([Shard(tmp_path / "train-000.safetensors")], 256)
+    batch = next(micro_batches(axis, Masker(PIECES, range(5), 4), 0, range(3), 3, 0))
+    config = {"model_type": kind, "max_position_embeddings": 40, **SIZES, **ARCHITECTURES[kind]}
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    model = new_model(tmp_path / "model.json", {}, Words, seed=1)
+    check_isolation(model, kind)
+    model.cuda().eval()
+
+    model.set_attn_implementation("sdpa")
+    edges, reference = np.cumsum(batch["lengths"])[:-1], []
+    with torch.no_grad():
+        for ids, at in zip(*(np.split(batch[k], edges) for k in ("input_ids", "position_ids")), strict=True):
+            positions = torch.from_numpy(at).cuda()[None] + position_offset(model)
+            reference.append(model(input_ids=torch.from_numpy(ids).cuda()[None], position_ids=positions).logits[0])
+        rows = torch.from_numpy(batch["rows"]).cuda()
+        reference = torch.cat(reference)[rows]
+        inputs = {k: torch.from_numpy(batch[k]).cuda() for k in ("input_ids", "position_ids", "rows")}
+        where = sequence_arguments(batch["lengths"], True, 37)
+        where["cu_seqlens"] = where["cu_seqlens"].cuda()
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            found = FlatModel(model, varlen=True)(**inputs, **where)
+    assert reference.std() > 0
+    assert ((found.float() - reference).norm() / reference.norm()).item() < 2e-2
+
+
+@needs_gpu
+def test_bf16_and_fp16_follow_fp32(tmp_path):
+    """Twenty steps each: bf16 with varlen attention, fp16 with loss scaling, fp32 with grouped attention."""
+    found = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        stderr = run(
+            *make_task(tmp_path / precision, STEPS, **GPU_TASK),
+            *("--set", f"precision={precision}", "--set", "torch_compile=false"),
+        )
+        assert ("without varlen attention" in stderr) == (precision == "fp32")
+        found[precision] = losses(tmp_path / precision / "out")
+    assert found["fp32"][-1] < found["fp32"][0] - 0.1
+    for precision in ("bf16", "fp16"):
+        assert found[precision] != found["fp32"]
+        assert max(abs(a - b) for a, b in zip(found[precision], found["fp32"], strict=True)) < 0.05
+
+
+@needs_gpu
+def test_fp16_scale_grows_and_shrinks_and_is_resumed(tmp_path):
+    """A scale far too large makes infinite gradients: those steps are skipped, the scale halves, the run goes on."""
+    trainer = in_process(make_task(tmp_path, STEPS, **GPU_TASK), ["precision=fp16", "torch_compile=false"])
+    trainer.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
+    before = [p.detach().clone() for p in trainer.parameters]
+    trainer.train_step(0, trainer.batches.of_step(0))
+    assert trainer.scaler.get_scale() == 2.0**39
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+    for step in range(1, 40):
+        loss, _ = trainer.train_step(step, trainer.batches.of_step(step))
+    assert math.isfinite(loss.item()) and trainer.scaler.get_scale() < 2.0**39
+    assert not all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+@needs_gpu
+def test_compiled_is_eager_and_compiles_once(tmp_path):
+    from torch._dynamo.utils import counters
+
+    found = {}
+    for compiled in ("false", "true"):
+        torch._dynamo.reset()
+        counters.clear()
+        args = make_task(tmp_path / compiled, STEPS, **GPU_TASK)
+        trainer = in_process(args, ["precision=bf16", f"torch_compile={compiled}", "micro_batch_tokens=256"])
+        assert trainer.flat.varlen
+        found[compiled] = [trainer.train_step(s, trainer.batches.of_step(s))[0].item() for s in range(6)]
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert found["true"] == pytest.approx(found["false"], abs=2e-2)
+
+
+@needs_gpu
+def test_probing_finds_what_fits_and_does_not_change_the_result(tmp_path):
+    found = {}
+    for at_once in ("auto", "256"):
+        args = make_task(tmp_path / at_once, STEPS, **GPU_TASK)
+        trainer = in_process(args, ["precision=bf16", "torch_compile=false", f"micro_batch_tokens={at_once}"])
+        assert trainer.batches.at_once == (4 if at_once == "auto" else 1)
+        found[at_once] = [trainer.train_step(s, trainer.batches.of_step(s))[0].item() for s in range(4)]
+    assert found["auto"] == pytest.approx(found["256"], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    "fixed, each, budget, chunks, found",
+    [
+        (10, 5, 100, 16, 16),
+        (10, 5, 50, 16, 8),
+        (10, 5, 29, 16, 2),
+        (10, 5, 5, 16, 1),
+        (10, 5, 45, 12, 6),
+        (0, 1, 9, 7, 7),
+    ],
+)
+def test_largest_fitting(fixed, each, budget, chunks, found):
+    """Memory grows by `each` a chunk; above the budget by 3 it runs out. The answer divides `chunks`."""
+    tried = []
+
+    def attempt(n):
+        tried.append(n)
+        return fixed + each * n if fixed + each * n <= budget + 3 else None
+
+    assert largest_fitting(attempt, chunks, budget) == found
+    assert len(tried) <= 4
