@@ -1,6 +1,5 @@
-"""What the machine could do: peak arithmetic for MFU, memory that malloc keeps, and how much goes in at once."""
+"""What the machine could do: peak arithmetic for MFU, and how much goes in at once."""
 
-import ctypes
 import time
 
 import torch
@@ -33,21 +32,6 @@ def peak_flops(device, dtype):
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * n**3 / best
-
-
-def keep_memory():
-    """Ask glibc's malloc to keep what is freed, up to 2 GB, rather than give it back after each tensor.
-
-    Activations on a CPU are tens of megabytes each, and the loader's arrays some hundred kilobytes; taking them
-    from the kernel anew every time costs a page fault every 4 KB. Without glibc nothing happens.
-    """
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-    except (OSError, AttributeError):
-        pass
 
 
 def largest_fitting(attempt, chunks, budget):

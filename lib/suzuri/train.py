@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from suzuri.attention import attention_dropout, why_not_varlen
 from suzuri.batches import Batches, on_device
 from suzuri.cli import DataError, note
+from suzuri.malloc import keep_memory
 from suzuri.masking import IGNORED, mix64
 from suzuri.model import FlatModel
 from suzuri.optimizer import make_optimizers
 from suzuri.ranks import Ranks
 from suzuri.schedule import learning_rate
-from suzuri.speed import keep_memory, largest_fitting
+from suzuri.speed import largest_fitting
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
