@@ -25,11 +25,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on both sides
 import torch  # noqa: E402
 from suzuri import tokenizer  # noqa: E402
 from suzuri.batches import ahead  # noqa: E402
+from suzuri.malloc import keep_memory  # noqa: E402
 from suzuri.masking import Masker  # noqa: E402
 from suzuri.model import Vocabulary, flops  # noqa: E402
 from suzuri.recipe import read_recipe  # noqa: E402
 from suzuri.shards import Shard  # noqa: E402
-from suzuri.malloc import keep_memory  # noqa: E402
 from suzuri.speed import peak_flops  # noqa: E402
 from suzuri.task import Task  # noqa: E402
 from suzuri.tokens import Axis, micro_batches  # noqa: E402
