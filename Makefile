@@ -71,6 +71,16 @@ TRAIN_SET ?=
 GPUS ?= 1
 MODEL_DISK ?= 2G
 
+# What the last model is fine-tuned on: TASKS/TASK/train.jsonl or train-v1.3.json, and valid. EVAL_TASKS: those of
+# which both are there. BASELINES: other Hugging Face folders for the table, beside random weights and bag of words.
+JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
+TASKS ?= $(DATA)/raw/tasks
+EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(wildcard $(TASKS)/$(t)/train*.json*),$(t)))
+BASELINES ?=
+SEEDS ?= 3
+FINETUNE ?=
+PSEUDO_LINES ?= 100
+
 # The embedded corpus, which profile demo reads.
 SAMPLE ?= $(ROOT)/data/sample
 
@@ -92,7 +102,9 @@ step by step, in the order of the flow:
   make shards                   shards/: token ids, memory-mapped
   make train-model-cc100-ja     models/, stage 1, from scratch
   make train-model-jawiki       models/, stage 2, from stage 1
-  make eval                     validation loss, accuracy and perplexity of the models
+  make download-jglue           raw/tasks/: JGLUE's tasks, for eval
+  make eval                     the models' loss and perplexity; the last one fine-tuned, beside baselines
+  make report                   report/index.html and report.md: all that is there, on one page
 
 a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (there: $(or $(OWN),none)):
   make build-dataset-NAME shards-NAME train-model-NAME
@@ -100,7 +112,7 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (there: $(or $(OWN),none))
   make verify                   recheck every file against its manifest
   make test | bench | lint      the tests; our speed beside others'; ruff   (bench-text, bench-train)
   make docker-build docker-all  the image; the whole chain in it
-  make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-demo
+  make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-eval clean-report clean-demo
   make clean                    all of these; clean-raw alone removes what was downloaded
 
 DATA=$(DATA) JOBS=$(JOBS) SEED=$(SEED); README.md has every variable. Dry run: make -n all
@@ -148,6 +160,9 @@ $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 	@cmp -s $(ROOT)/configs/requirements-$*.txt $@ \
 	  || { echo "== installing the packages of configs/requirements-$*.txt into $(ROOT)/.venv" >&2; \
 	       $(pip) -r $(ROOT)/configs/requirements-$*.txt && cp $(ROOT)/configs/requirements-$*.txt $@.part && mv $@.part $@; }
+
+# The tests try what needs the packages for evaluation, too.
+$(ROOT)/.venv/installed-dev.txt: $(ROOT)/.venv/installed-eval.txt
 
 # --- one run at a time ------------------------------------------------------------------------------------------
 
@@ -360,13 +375,47 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 
 # --- looking at the result --------------------------------------------------------------------------------------
 
-.PHONY: eval demo-chain verify
-eval: $(MODELS:%=$(DATA)/eval/%.json)
+.PHONY: eval demo-chain verify download-jglue
+eval: $(MODELS:%=$(DATA)/eval/%.json) $(if $(strip $(EVAL_TASKS)),$(DATA)/eval/tasks.md)
 	@cat $^
+	$(if $(strip $(EVAL_TASKS)),,@echo "eval: no task with a training split in $(TASKS): make download-jglue, or TASKS=folder" >&2)
 
-$(DATA)/eval/%.json: $(DATA)/models/%/manifest.json | $(VENV)
+SETTINGS.eval-mlm := PSEUDO_LINES
+$(MODELS:%=$(DATA)/eval/%.json): $(DATA)/eval/%.json: $(DATA)/models/%/manifest.json $(DATA)/.stamps/eval-mlm | $(VENV)
 	@mkdir -p $(@D)
-	@$(BIN)/eval-mlm --json $(<D) $(DATA)/shards/$(DATASET.$*)/valid.safetensors >$@.part && mv $@.part $@
+	@$(BIN)/eval-mlm --json $(<D) $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
+	  --pseudo-perplexity $(PSEUDO_LINES) --text $(DATA)/text/$(DATASET.$*)/valid.txt >$@.part && mv $@.part $@
+
+JGLUE_FILES := $(foreach t,jsts jnli jsquad jcommonsenseqa,$(t)/train-v1.3.json $(t)/valid-v1.3.json)
+download-jglue: $(JGLUE_FILES:%=$(DATA)/raw/tasks/%)
+$(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: | $(VENV)
+	@mkdir -p $(@D)
+	@$(BIN)/fetch-url $(call quote,$(JGLUE_URL)/$(*D)-v1.3/$(*F)) $@
+
+# A row of the table is a folder of results, eval/tasks/ROW/TASK.json, made by `finetune $(ROW.…)`.
+LAST := $(lastword $(MODELS))
+ROW.$(LAST) := $(DATA)/models/$(LAST)
+ROW.random-weights := --random-weights $(DATA)/models/$(LAST)
+ROW.bag-of-words := bag-of-words
+$(foreach folder,$(BASELINES),$(eval ROW.$(notdir $(abspath $(folder))) := $(folder)))
+ROWS := $(LAST) random-weights bag-of-words $(notdir $(abspath $(BASELINES)))
+RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
+SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
+SETTINGS.eval-table := ROWS EVAL_TASKS
+EVAL_ENV := $(if $(VENV),$(if $(call unless_installed,installed-eval.txt,requirements-eval.txt),$(ROOT)/.venv/installed-eval.txt))
+
+$(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(DATA)/models/%,$$(ROW.$$(*D)))) \
+    $$(wildcard $(TASKS)/$$(*F)/*.json*) $(DATA)/.stamps/eval-tasks | $(VENV) $(EVAL_ENV)
+	$(call say,finetune $(ROW.$(*D)) $(*F))
+	@mkdir -p $(@D)
+	@$(BIN)/finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(FINETUNE) >$@.part && mv $@.part $@
+# One after another, whatever -j: each takes all cores, or the GPU.
+PREVIOUS :=
+$(foreach result,$(RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
+
+$(DATA)/eval/tasks.md: $(RESULTS) $(DATA)/.stamps/eval-table
+	@$(BIN)/compare-results $(RESULTS) >$(@D)/tasks.tsv
+	@$(BIN)/compare-results --markdown $(RESULTS) >$@.part && mv $@.part $@
 
 DEMO_MODEL = $(lastword $(MODELS))
 demo-chain: $(DATA)/demo.txt
@@ -375,14 +424,19 @@ $(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.txt
 	@$(BIN)/fill-mask --top-k 5 $(DATA)/models/$(DEMO_MODEL) <$(SAMPLE)/fill-mask.txt >$@.part
 	@cat $@.part && mv $@.part $@
 
+# Of what is there, on one page; nothing is made for it.
+.PHONY: report
+report: | $(VENV) $(EVAL_ENV)
+	@$(BIN)/write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.txt --seed $(SEED) $(DATA)/report
+
 verify: | $(VENV)
 	@$(BIN)/verify-manifest $(DATA)
 
 # --- cleaning: never raw/, save by clean-raw ----------------------------------------------------------------------
 
-.PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval
-clean: clean-text clean-tokenizer clean-shards clean-models clean-eval
-clean-raw clean-text clean-shards clean-eval: clean-%:
+.PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
+clean: clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
+clean-raw clean-text clean-shards clean-eval clean-report: clean-%:
 	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats)
 clean-tokenizer:
 	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/.stamps/tokenizer

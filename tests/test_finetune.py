@@ -1,0 +1,341 @@
+"""Fine-tuning: tokens to characters and back, JGLUE's metrics, windows; every task is learned by a small model."""
+
+import json
+import shutil
+import unicodedata
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from suzuri import tokenizer
+from suzuri.align import Encoder, normalize
+from suzuri.cli import DataError
+from suzuri.comparison import as_markdown, as_tsv, table
+from suzuri.downstream import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread
+from suzuri.tags import entities_of, tag
+from trained import KINDS, NASTY, sample, trained  # noqa: F401
+
+# --- characters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "normal", "spans"),
+    [
+        ("東京", "東京", [(0, 1), (1, 2)]),
+        ("㌔か\u3099", "キロが", [(0, 1), (0, 1), (1, 3)]),
+        ("ﾊﾟ①", "パ1", [(0, 2), (2, 3)]),
+        ("e\u0301\u0327x", "ȩ\u0301x", [(0, 3), (0, 3), (3, 4)]),  # the marks change places
+        ("\u1112\u1161\u11ab", "한", [(0, 3)]),
+        ("（a）", "(a)", [(0, 1), (1, 2), (2, 3)]),
+    ],
+)
+def test_normal_characters_know_where_they_are_from(text, normal, spans):
+    found, starts, ends = normalize(text)
+    assert (found, list(zip(starts, ends, strict=True))) == (normal, spans)
+
+
+@given(
+    st.text(
+        st.sampled_from("aか\u3099ﾞｶ㍿\u0301\u0327한\u1112\u1161\u11ab①東 ﬁ\u0345\u094d\U0001d15e")
+        | st.characters(codec="utf-8")
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_parts_normalise_like_the_whole(text):
+    found, starts, ends = normalize(text)
+    assert found == unicodedata.normalize("NFKC", text)
+    spans = sorted(set(zip(starts, ends, strict=True)))
+    assert [a for a, _ in spans] == [0, *(b for _, b in spans)][: len(spans)]  # end to end, nothing left out
+    assert not text or spans[-1][1] == len(text)
+
+
+@pytest.fixture(scope="module")
+def encoders(trained):  # noqa: F811
+    return {kind: Encoder(str(trained[kind])) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_the_tokenizers_and_spans_their_characters(kind, encoders, sample):  # noqa: F811
+    encoder = encoders[kind]
+    words = encoder.tokenizer
+    unknown = placed = 0
+    for text in [*NASTY, *sample.decode().split("\n")[:300]]:
+        ids, spans = encoder.encode(text)
+        assert ids == words(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        for i, (start, end) in zip(ids, spans, strict=True):
+            written = unicodedata.normalize("NFKC", text[start:end])
+            piece = words.convert_ids_to_tokens(i).removeprefix("##").replace("▁", " ").strip()
+            unknown += i == words.unk_token_id
+            placed += piece == written.strip()
+            assert i == words.unk_token_id or piece in written, (text, piece, written)
+    assert unknown > 10 and placed > 5000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_as_the_tokenizer_joins(kind, encoders):
+    encoder = encoders[kind]
+    for a, b in (("硯で墨をする。", "墨"), ("東" * 30, "西の空" * 20), ("x", "y" * 90)):
+        ours = encoder.join(encoder.encode(a)[0], encoder.encode(b)[0])
+        assert ours["input_ids"] == encoder.tokenizer(a, b)["input_ids"]
+        assert encoder.join(encoder.encode(a)[0])["input_ids"] == encoder.tokenizer(a)["input_ids"]
+        cut = encoder.join(encoder.encode(a)[0], encoder.encode(b)[0], 20)["input_ids"]
+        assert len(cut) == min(20, len(ours["input_ids"])) and cut[-1] == encoder.tokenizer.sep_token_id
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "f1"),
+    [
+        ("東京都", "東京都。", 1),
+        ("東京都", "京都", 0.8),
+        ("ABC", "abc", 1),
+        ("ああい", "ああああ", 4 / 7),
+        ("東", "", 0),
+        ("", "", 1),
+    ],
+)
+def test_character_f1(gold, answer, f1):
+    assert character_f1(gold, answer) == pytest.approx(f1)
+
+
+def test_scores():
+    answers = [{"answers": [(0, "東京"), (0, "東京都")]}, {"answers": [(3, "墨")]}]
+    assert score(TASKS["jsquad"], answers, ["東京都", "硯"]) == {"f1": 0.5, "em": 0.5}
+    gold = [{(0, 2, "地名"), (3, 4, "人名")}, {(0, 1, "人名")}]
+    found = [{(0, 2, "地名"), (3, 5, "人名")}, {(0, 1, "地名")}]
+    assert entity_f1(gold, found) == pytest.approx(2 * 1 / 6)
+    assert score(TASKS["jnli"], [{"label": "a"}, {"label": "b"}], ["a", "a"]) == {"accuracy": 0.5}
+    x, y = [0.0, 1.0, 2.0, 5.0], [1.0, 3.0, 2.0, 9.0]
+    assert correlations(x, y)["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert correlations(x, y)["spearman"] == pytest.approx(0.8)  # 1 - 6·2 / (4·15)
+    assert correlations(x, [1.0] * 4) == {"pearson": 0.0, "spearman": 0.0}
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_tags_and_back(data):
+    """Entities that begin and end with tokens come back, whatever their neighbours."""
+    edges = sorted(data.draw(st.sets(st.integers(1, 40), min_size=3)))
+    spans = [*zip([0, *edges], edges, strict=False)]
+    entities, i = set(), 0
+    while i < len(spans):
+        length = data.draw(st.integers(1, len(spans) - i))
+        if kind := data.draw(st.sampled_from(["", "人名", "地名"])):
+            entities.add((spans[i][0], spans[i + length - 1][1], kind))
+        i += length
+    assert entities_of(spans, tag(spans, entities)) == entities
+
+
+def test_a_broken_run_of_tags_is_read_leniently():
+    spans = [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert entities_of(spans, ["I-a", "I-b", "O", "I-b"]) == {(0, 1, "a"), (1, 2, "b"), (3, 4, "b")}
+
+
+# --- the tasks' files -------------------------------------------------------------------------------------------
+
+
+def test_files_by_either_name_and_errors_that_say_what_to_do(tmp_path, run_tool):
+    (tmp_path / "jsts").mkdir()
+    record = {"sentence1": "a", "sentence2": "b", "label": 1}
+    (tmp_path / "jsts/train-v1.3.json").write_text("\n".join(json.dumps(record | {"label": i}) for i in range(50)))
+    (tmp_path / "jsts/valid.jsonl").write_text(json.dumps({"sentence1": "a"}))
+    train = read(TASKS["jsts"], tmp_path, "train")
+    assert train[3] == {"texts": ("a", "b"), "label": 3.0}
+    assert read(TASKS["jsts"], tmp_path, "train", 7) == read(TASKS["jsts"], tmp_path, "train", 7)
+    rest, held = hold_out(train)
+    assert (len(rest), len(held)) == (45, 5) and sorted(e["label"] for e in rest + held) == list(range(50))
+    with pytest.raises(DataError, match=r"valid\.jsonl.*sentence2"):
+        read(TASKS["jsts"], tmp_path, "valid")
+    done = run_tool("finetune", "bag-of-words", "jnli", "--tasks", tmp_path, status=1)
+    assert b"make download-jglue" in done.stderr and done.stderr.count(b"\n") == 1
+    assert run_tool("finetune", "x", "jsts", "--tasks", tmp_path, "--seeds", 0, status=2).stderr
+
+
+def test_table_marks_what_is_not_above_the_baselines(tmp_path, run_tool):
+    def result(model, weights, values, task="jsts", metric="pearson"):
+        return {"task": task, "model": model, "weights": weights, "metrics": {metric: spread(values)}}
+
+    results = [
+        result("m/good/", "pre-trained", [0.70, 0.72]), result("m/poor", "pre-trained", [0.50, 0.62]),
+        result("m/good", "random", [0.5, 0.52]), result("bag-of-words", None, [0.6]),
+        result("m/good", "pre-trained", [0.9, 0.9], "ner", "f1"),
+    ]  # fmt: skip
+    assert as_tsv(table(results)) == (
+        "model\tjsts pearson\tner f1\n"
+        "good\t0.710 ± 0.014\t0.900 ± 0.000\n"
+        "poor\t0.560 ± 0.085 (not above random weights or bag of words)\t-\n"
+        "random weights\t0.510 ± 0.014\t-\n"
+        "bag of words\t0.600\t-\n"
+    )
+    paths = [tmp_path / f"{i}.json" for i in range(len(results))]
+    for path, r in zip(paths, results, strict=True):
+        path.write_text(json.dumps(r))
+    assert run_tool("compare-results", *paths).stdout.decode() == as_tsv(table(results))
+    markdown = run_tool("compare-results", "--markdown", *paths).stdout.decode()
+    assert markdown.splitlines()[:2] == ["| model | jsts pearson | ner f1 |", "|---|---|---|"]
+    assert markdown == as_markdown(table(results))
+
+
+# --- models -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finetune():
+    pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
+    from suzuri import finetune
+
+    return finetune
+
+
+@given(st.integers(0, 300), st.integers(4, 60))
+@settings(deadline=None)
+def test_windows_cover_and_overlap(length, room):
+    pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
+    from suzuri.finetune import windows
+
+    found = windows(length, room)
+    assert found[0][0] == 0 and found[-1][1] == length
+    assert all(0 < b - a <= room for a, b in found) or length == 0
+    assert all(c < b for (_, b), (c, _) in pairwise(found))
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_best_answer_beside_brute_force(data):
+    pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
+    from suzuri.finetune import best_answer
+
+    n = data.draw(st.integers(1, 15))
+    numbers = st.lists(st.integers(-50, 50), min_size=n + 5, max_size=n + 5).map(np.array)
+    starts, ends = data.draw(numbers), data.draw(numbers)
+    value, (a, b) = best_answer(starts, ends, 3, 3 + n)
+    assert value == max(starts[3 + i] + ends[3 + j] for i in range(n) for j in range(i, n)) and a <= b
+    assert value == starts[3 + a] + ends[3 + b]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perfect_model_gets_full_marks(kind, encoders, finetune):
+    """Answers and entities go to labels, through overlapping windows, and back to characters without loss."""
+    context = "硯 [SEP] 硯は①石である。" + "東京都に住む人が墨をする。" * 12 + "（㍿）ガラスの硯もある。"
+    words = ["硯", "①石", "㍿", "硯もある"]
+    places = [0, context.index("①"), context.index("㍿"), context.index("硯もある")]
+    answers = [{"text": "何？", "context": context, "answers": [(p, w)]} for p, w in zip(places, words, strict=True)]
+    features = finetune.Features(TASKS["jsquad"], encoders[kind], 48, answers)
+    inputs = [f for n, e in enumerate(answers) for f in features(e, n)]
+    assert len(inputs) > 2 * len(answers) and max(len(f["input_ids"]) for f in inputs) <= 48
+    one = [np.eye(len(f["input_ids"])) for f in inputs]
+    logits = [(eye[f["start_positions"]], eye[f["end_positions"]]) for eye, f in zip(one, inputs, strict=True)]
+    found = finetune.predictions_of(features, answers, inputs, logits)
+    assert [w in f and len(f) <= len(w) + 2 for w, f in zip(words, found, strict=True)] == [True] * 4, found
+    if kind == "char":
+        assert found == words
+
+    text = context[8:]
+    entities = [(p - 8, p - 8 + len(w), "物") for p, w in zip(places[1:], words[1:], strict=True)]
+    examples = [{"text": text, "entities": entities}, {"text": "墨", "entities": []}]
+    features = finetune.Features(TASKS["ner"], encoders[kind], 48, examples)
+    inputs = [f for n, e in enumerate(examples) for f in features(e, n)]
+    assert len(inputs) > 3
+    # Wrong near the edges of windows, where another window sees better.
+    logits = []
+    for f in inputs:
+        rows = np.eye(len(features.labels))[np.maximum(f["labels"], 0)]
+        if f["_window"][0] > 0:
+            rows[1:4] = np.eye(len(features.labels))[1]
+        logits.append(rows)
+    found = finetune.predictions_of(features, examples, inputs, logits)
+    spans = encoders[kind].encode(text)[1]
+    assert found == [entities_of(spans, tag(spans, entities)), set()]
+    assert kind != "char" or found[0] == set(entities)
+
+
+def toy(kind, n=96):
+    """Examples whose label is plain to see."""
+    many = range(n)
+    if kind == "regression":
+        return [{"texts": ("墨", "墨" if i % 2 else "紙"), "label": 5.0 * (i % 2)} for i in many]
+    if kind == "classes":
+        return [{"texts": ("墨", "硯" if i % 3 else "紙"), "label": "yes" if i % 3 else "no"} for i in many]
+    if kind == "choices":
+        choices = [[("硯" if j == i % 5 else "紙") for j in range(5)] for i in many]
+        return [{"text": "何？", "choices": c, "label": i % 5} for i, c in enumerate(choices)]
+    if kind == "answers":
+        texts = ["あ" * (i % 7) + "硯" + "い" * (i % 4) for i in many]
+        return [{"text": "何？", "context": t, "answers": [(t.index("硯"), "硯")]} for t in texts]
+    texts = ["あ" * (i % 7) + "硯" + "い" * (i % 4) for i in many]
+    return [{"text": t, "entities": [(t.index("硯"), t.index("硯") + 1, "物")]} for t in texts]
+
+
+@pytest.mark.parametrize("name", ["jsts", "jsick", "jcommonsenseqa", "jsquad", "ner"])
+def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
+    """bert, roberta and modernbert, each with another tokenizer; the same seed gives the same figures."""
+    import transformers
+    from suzuri.cli import Progress
+
+    model, kind = {
+        "jsts": ("bert", "wordpiece"), "jsick": ("roberta", "unigram"), "jcommonsenseqa": ("modernbert", "char"),
+        "jsquad": ("roberta", "char"), "ner": ("modernbert", "char"),
+    }[name]  # fmt: skip
+    folder = tmp_path / "model"
+    shutil.copytree(trained[kind], folder, ignore=shutil.ignore_patterns("manifest.json"))
+    transformers.AutoModelForMaskedLM.from_config(
+        transformers.AutoConfig.for_model(
+            model,
+            vocab_size=len(tokenizer.read_vocabulary(folder)),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=40,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+            cls_token_id=2,
+            sep_token_id=3,
+        )
+    ).save_pretrained(folder)
+    task = TASKS[name]
+    examples = toy(task.kind)
+    given = {"learning_rates": [1e-6, 5e-3], "epochs": 8, "batch_size": 16, "max_length": task.max_length}
+    if name != "jsts":
+        given["learning_rates"] = [5e-3]
+    with Progress() as bar:
+        runs, used = finetune.run(task, str(folder), examples, examples[:30], given, 1, name == "ner", bar)
+        assert min(runs[0].values()) > 0.95, runs
+        assert used["learning_rate"] == 5e-3 and used["max_length"] == (39 if model == "roberta" else 40)
+        if name == "jsts":
+            assert set(used["held_out"]) == {1e-6, 5e-3}
+            again, _ = finetune.run(task, str(folder), examples, examples[:30], given, 1, False, bar)
+            assert again == runs
+
+
+def test_finetune_prints_one_object(tmp_path, run_tool):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (make eval and make test install it)")
+    (tmp_path / "jcommonsenseqa").mkdir()
+    lines = []
+    for e in toy("choices", 40):
+        choices = {f"choice{i}": c for i, c in enumerate(e["choices"])}
+        lines.append(json.dumps({"question": e["text"], **choices, "label": e["label"]}))
+    for split in ("train", "valid"):
+        (tmp_path / f"jcommonsenseqa/{split}.jsonl").write_text("\n".join(lines))
+    done = run_tool("finetune", "bag-of-words", "jcommonsenseqa", "--tasks", tmp_path, "--max-valid", 20)
+    found = json.loads(done.stdout)
+    assert found["metrics"]["accuracy"] == {"mean": 1.0, "deviation": None, "values": [1.0]}
+    assert (found["train"], found["valid"], found["weights"]) == (40, 20, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("regression", 0.95), ("classes", 0.95), ("answers", 0.9), ("entities", 0.95)]
+)
+def test_bags_of_words_see_what_is_plain(kind, least):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (make eval and make test install it)")
+    from suzuri import baselines
+
+    task = next(t for t in TASKS.values() if t.kind == kind)
+    examples = toy(kind)
+    found = score(task, examples, baselines.predict(task, examples, examples))
+    assert min(found.values()) >= least
