@@ -30,6 +30,8 @@ endif
 override DATA := $(abspath $(DATA))
 
 JOBS ?= $(shell nproc)
+# Of the cores, for the heaviest program of a pipe: the others have work, too.
+HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 SEED ?= 0
 UNIT ?= line
 MIN_CHARS ?= 10
@@ -272,7 +274,7 @@ $(DATASETS:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(cal
 	@rm -rf $(DATA)/text/$*.part $(DATA)/.stats/$* && mkdir -p $(DATA)/text $(DATA)/.stats/$*
 	$(call disk,"text/$*") --factor 10 $(DATA)/text $(RAW.$*)
 	@$(READ.$*) \
-	| $(BIN)/split-sentences --jobs $(JOBS) $(call stats,split-sentences) \
+	| $(BIN)/split-sentences --jobs $(HALF) $(call stats,split-sentences) \
 	| $(BIN)/filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) $(call stats,filter-sentences) \
 	    --dropped $(DATA)/.stats/$*/dropped.tsv \
 	| $(BIN)/shuffle-split --seed $(SEED) --unit $(UNIT) --shards $(FILES.$*) $(AMOUNTS.$*) --memory $(SORT_MEMORY) \

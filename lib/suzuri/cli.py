@@ -5,6 +5,7 @@ A tool is a `main(argv) -> None` handed to `run`. It imports its heavy modules o
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import signal
 import stat
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from suzuri import __version__
 
@@ -111,10 +112,26 @@ def summary(counts, seconds=None, nbytes=None, stats=None):
             f.write("\n")
 
 
+PIPE = 1 << 20  # bytes; what Linux allows everybody
+
+
+def widen(fd):
+    """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often.
+
+    -> how many it holds now: 0 where it is no pipe, or nobody can say.
+    """
+    with suppress(OSError, AttributeError):  # no pipe; too many of them; not on this system
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
+    with suppress(OSError, AttributeError):
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    return 0
+
+
 def stdin_blocks(size=1 << 16):
-    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each (a pipe holds 64 kB)."""
+    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each."""
     if os.isatty(0):
         note("reading from the terminal (Ctrl-D ends it; --help tells how to use it in a pipe)")
+    widen(0)
     while block := os.read(0, size):
         yield block
 
@@ -158,6 +175,7 @@ def stdout():
 
     Flushed on leaving, so that a full disk or a vanished reader is told as an error and never lost.
     """
+    widen(1)
     out = open(1, "wb", buffering=1 << 20, closefd=False)
     try:
         yield out

@@ -3,9 +3,9 @@
 
 Both sides alternate, medians of several rounds:
 
-  pipe       `xzcat TEXT | split-sentences --jobs 2 | filter-sentences | shuffle-split` beside `xzcat TEXT`; wall
-             time, with the second in which each tool of the pipe ended: what follows the end of filter-sentences is
-             the sort and the write.
+  pipe       `xzcat TEXT | split-sentences | filter-sentences | shuffle-split` beside `xzcat TEXT`; wall time, with
+             the second in which each tool of the pipe ended: what follows the end of filter-sentences is the sort and
+             the write. With four cores or more split-sentences has --jobs 2.
   split      split-sentences alone: CPU seconds for the unpacked text, and the wall time of 2 processes beside 1.
   wiki       extract-wiki beside a worker by tiny-plm's rules, both reading the unpacked WIKI dump, several times
              over as a real one is long; CPU seconds, start-up included.
@@ -105,7 +105,7 @@ def measure_pipe(text, folder, rounds):
     alone, ends = [], []
     for _ in range(rounds):
         alone.append(run(["xzcat", text])[0]["end"])
-        split = tool("split-sentences", "--jobs", 2)
+        split = tool("split-sentences", "--jobs", 2 if len(os.sched_getaffinity(0)) >= 4 else 1)
         figures = run(["xzcat", text], split, tool("filter-sentences"), shuffle(folder / "piped"))
         ends.append([f["end"] for f in figures])
     median = {name: statistics.median(e[i] for e in ends) for i, name in enumerate(names)}

@@ -69,9 +69,11 @@ def run(name, command, folder):
         return NOT_INSTALLED, False
     figures = folder / f"{name}.json"
     command = [sys.executable, *map(str, command), "--json", str(figures)]
+    # Ours start through `env python3`, theirs as sys.executable: the same program for both, no wrapper on the PATH.
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     print(f"== {name}: {Path(command[1]).name}", file=sys.stderr, flush=True)
     # Its own table is for those who wait; a benchmark may work in the folder in which it is started.
-    status = subprocess.run(command, stdout=sys.stderr, cwd=folder).returncode
+    status = subprocess.run(command, stdout=sys.stderr, cwd=folder, env=env).returncode
     if status:
         print(f"bench_text.py: {name} failed with exit status {status}", file=sys.stderr)
     return json.loads(figures.read_text()) if figures.exists() else None, status != 0
