@@ -127,11 +127,15 @@ def widen(fd):
     return 0
 
 
-def stdin_blocks(size=1 << 16):
-    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each."""
+def open_stdin():
     if os.isatty(0):
         note("reading from the terminal (Ctrl-D ends it; --help tells how to use it in a pipe)")
     widen(0)
+
+
+def stdin_blocks(size=1 << 16):
+    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each."""
+    open_stdin()
     while block := os.read(0, size):
         yield block
 

@@ -1,6 +1,7 @@
 """Text as it flows between the tools: one sentence a line, one empty line between documents."""
 
 import codecs
+import os
 
 from suzuri import cli
 from suzuri.malloc import keep_memory
@@ -10,21 +11,36 @@ BLOCK = 1 << 17  # bytes; a block and what is made of it should stay in the proc
 
 def stdin_lines(progress):
     """Blocks of whole lines from standard input, about BLOCK bytes each however the pipe chops its reads."""
-    keep_memory()
-    return cli.line_blocks(_gathered(cli.stdin_blocks(BLOCK), progress))
-
-
-def _gathered(blocks, progress):
-    pieces, size = [], 0
-    for block in blocks:
+    open_stdin()
+    block, rest = read_lines(b"")
+    while block is not None:
         progress.update(len(block))
+        yield block
+        block, rest = read_lines(rest)
+
+
+def open_stdin():
+    keep_memory()
+    cli.open_stdin()
+
+
+def read_lines(rest):
+    """Read on after `rest` -> (whole lines, about BLOCK bytes; the beginning of the next).
+
+    At the end there is nothing to begin, None; and after that no lines either, None.
+    """
+    if rest is None:
+        return None, None
+    pieces, size, cut = [rest], len(rest), 0
+    while size < BLOCK or not cut:
+        size += len(block := os.read(0, BLOCK))
+        if not block:
+            return b"".join(pieces) or None, None
         pieces.append(block)
-        size += len(block)
-        if size >= BLOCK:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if pieces:
-        yield b"".join(pieces)
+        cut = block.rfind(b"\n") + 1
+    rest = pieces[-1][cut:]
+    pieces[-1] = pieces[-1][:cut]
+    return b"".join(pieces), rest
 
 
 def decode(data):
@@ -48,7 +64,7 @@ class DocumentWriter:
 
     def __init__(self, out):
         self.out = out
-        self.begun = self.gap = False
+        self.begun = self.gap = False  # was anything written; is an empty line due
 
     def write(self, block):
         lines = block.strip(b"\n")

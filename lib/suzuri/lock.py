@@ -13,7 +13,7 @@ from suzuri.cli import DataError, note
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
 
 
-def _prctl(option, value):
+def prctl(option, value):
     try:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     except (OSError, AttributeError):
@@ -47,12 +47,12 @@ def _acquire(path, wait):
 def run_locked(path, command, wait):
     """Run `command` under the lock; returns its exit status, 128 + n when signal n ended it."""
     parent = os.getppid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, so are we
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children, to be found below
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, so are we
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children, to be found below
     if os.getppid() != parent:
         return 128 + signal.SIGTERM
     _acquire(path, wait)
-    child = subprocess.Popen(command, close_fds=False, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
+    child = subprocess.Popen(command, close_fds=False, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the command decides
     status = child.wait()

@@ -121,6 +121,8 @@ def measure_pipe(text, folder, rounds):
 
 def measure_split(plain, folder, rounds):
     one, two = [], []
+    plain, once = folder / "long", plain
+    run(["cat", *[once] * 4], stdout=plain)  # start-up is to weigh as little as it does on real texts
     for _ in range(rounds):
         one += run(tool("split-sentences"), stdin=plain, stdout=folder / "one-job")
         two += run(tool("split-sentences", "--jobs", 2), stdin=plain, stdout=folder / "two-jobs")
@@ -166,7 +168,7 @@ def main():
     p.add_argument("text", metavar="TEXT", help="paragraphs, packed with xz")
     p.add_argument("wiki", metavar="WIKI", help="a Cirrus dump")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--dump-copies", type=int, default=5, metavar="N", help="read WIKI so many times over (default 5)")
+    p.add_argument("--dump-copies", type=int, default=15, metavar="N", help="read WIKI so many times over (default 15)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -55,7 +55,7 @@ def commands(folder, quick):
     lines = ["--lines", "3000"] if quick else []
     return {
         "sentences": [HERE / "score_sentences.py", *passages],
-        "pipe": [HERE / "bench_pipe.py", text, dump, *rounds, "--dump-copies", "1" if quick else "5"],
+        "pipe": [HERE / "bench_pipe.py", text, dump, *rounds, "--dump-copies", "1" if quick else "15"],
         "shuffle": [HERE / "bench_shuffle.py", text, *rounds],
         "tokenizer": [HERE / "bench_tokenizer.py", sentences, *rounds, *lines],
         # As many lines for the peer: its start-up is to weigh no more than ours.

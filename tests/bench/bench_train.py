@@ -37,7 +37,7 @@ from suzuri.train import Trainer  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402
 
-GPU_BATCHES = (64, 128, 256, 512, 1024)  # of the peer, to choose the best from
+BATCHES = {True: (64, 128, 256, 512, 1024), False: (32, 256)}  # of the peer, with and without a GPU: the best counts
 
 
 def prepare(data, out):
@@ -205,24 +205,26 @@ def compare(folder, config, precision, gpu, args):
     model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
     # The same tokens a step as ours: sequences a step = batch_tokens / their mean length.
     sequences = round(trainer.recipe["batch_tokens"] * trainer.task.axis.num_sequences / trainer.task.axis.num_tokens)
-    sizes = [32]
-    if gpu and not args.quick:  # the peer's best batch size, found once
-        tried = {b: run_peer(folder, model_config, precision, b, max(1, sequences // b), 3) or 0 for b in GPU_BATCHES}
-        print(f"# HF Trainer by batch size: { {b: round(v) for b, v in tried.items()} }")
-        sizes = [max(tried, key=tried.get)]
-    accumulate = max(1, sequences // sizes[0])
+    best = 32
+    if not args.quick:  # the peer's best batch size, found once
+        steps, tried = 3 if gpu else 1, {}
+        for size in BATCHES[gpu]:
+            tried[size] = run_peer(folder, model_config, precision, size, max(1, sequences // size), steps) or 0
+        print(f"# HF Trainer, real tokens/s by batch size: { {b: round(v) for b, v in tried.items()} }")
+        best = max(tried, key=tried.get)
+    accumulate = max(1, sequences // best)
     steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (4, 2)
     mine, work, peer = [], [], []
     for turn in range(1 if args.quick else args.rounds):
         speed, flop_rate = run_ours(trainer, steps, 1 + turn * steps)
         mine.append(speed)
         work.append(flop_rate)
-        peer.append(run_peer(folder, model_config, precision, sizes[0], accumulate, peer_steps))
+        peer.append(run_peer(folder, model_config, precision, best, accumulate, peer_steps))
     a, b = statistics.median(mine), statistics.median(peer)
     mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
-    print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {sizes[0]})\t{a / b:.2f}\t{mfu:.1%}", flush=True)
+    print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {best})\t{a / b:.2f}\t{mfu:.1%}", flush=True)
     print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
-    found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": sizes[0], "mfu": mfu}
+    found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": best, "mfu": mfu}
     if args.profile:
         table, busy, seconds = profile(trainer, 1000, 3 if gpu else 1)
         path = os.path.join(args.out, f"profile-{config}-{precision}.txt")
