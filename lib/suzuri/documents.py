@@ -6,7 +6,7 @@ import os
 from suzuri import cli
 from suzuri.malloc import keep_memory
 
-BLOCK = 1 << 17  # bytes; a block and what is made of it should stay in the processor's cache
+BLOCK = 1 << 18  # bytes; a block and what is made of it should stay in the processor's cache
 
 
 def stdin_lines(progress):
