@@ -466,7 +466,7 @@ help:
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q -n $$(($(JOBS) * 3 / 2)) --dist loadfile tests $(PYTEST_ARGS)  # half of it waits
+	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml . && .venv/bin/ruff format --check --config configs/ruff.toml .
 

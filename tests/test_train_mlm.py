@@ -128,7 +128,7 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
 
 
 SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
-KILLS = int(os.environ.get("SUZURI_KILLS", 4))
+KILLS = int(os.environ.get("SUZURI_KILLS", 2))
 
 
 def test_kill_9_changes_nothing(finished, tmp_path):
