@@ -116,15 +116,9 @@ PIPE = 1 << 20  # bytes; what Linux allows everybody
 
 
 def widen(fd):
-    """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often.
-
-    -> how many it holds now: 0 where it is no pipe, or nobody can say.
-    """
+    """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often."""
     with suppress(OSError, AttributeError):  # no pipe; too many of them; not on this system
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
-    with suppress(OSError, AttributeError):
-        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-    return 0
 
 
 def open_stdin():

@@ -1,18 +1,16 @@
 """A function mapped over blocks by forked workers, results in the order of the blocks.
 
-Block n goes to worker n modulo jobs. Each worker has a pipe of its own each way and at most two blocks, the second
-only if it fits into the pipe whole: so the one is at hand when the other is done, and nobody waits in a circle. When
+Each worker has its own pipe and one block at a time, so nothing can fill up and wait for something else. When
 this process ends, for whatever reason, the workers read the end of their pipes and go; when a worker dies, the
 next look at its pipe tells.
 """
 
 import os
 import signal
-from collections import deque
 from contextlib import suppress
 from multiprocessing import Pipe
 
-from suzuri.cli import DataError, widen
+from suzuri.cli import DataError
 
 
 def ordered_map(function, blocks, jobs):
@@ -23,85 +21,67 @@ def ordered_map(function, blocks, jobs):
     if jobs == 1:
         yield from map(function, blocks)
         return
-    workers, waiting = [], deque()  # waiting: the worker of each block that is not done, in their order
+    workers = []
     try:
-        for n, block in enumerate(blocks):
+        waiting = 0  # workers at work are those numbered first .. first + waiting - 1, modulo jobs
+        first = 0
+        for block in blocks:
+            if waiting == jobs:
+                yield _result(*workers[first])
+                first, waiting = (first + 1) % jobs, waiting - 1
             if len(workers) < jobs:
-                workers.append(Worker(function, workers))
-            worker = workers[n % jobs]
-            while not worker.takes(block):
-                yield waiting.popleft().result()
-            worker.send(block)
-            waiting.append(worker)
-        while waiting:
-            yield waiting.popleft().result()
+                workers.append(_start(function, [pipe for _, pipe in workers]))
+            pid, pipe = workers[(first + waiting) % jobs]
+            try:
+                pipe.send_bytes(block)
+            except ConnectionError:
+                _died(pid)
+            waiting += 1
+        for i in range(waiting):
+            yield _result(*workers[(first + i) % jobs])
     finally:
-        for worker in workers:
-            worker.close()
-        for worker in workers:
+        for _, pipe in workers:
+            pipe.close()
+        for pid, _ in workers:
             with suppress(ChildProcessError):  # the one that died has been asked already
-                os.waitpid(worker.pid, 0)
+                os.waitpid(pid, 0)
 
 
-class Worker:
-    """A forked process, seen from the one that forked it."""
-
-    def __init__(self, function, others):
-        theirs_in, self.blocks = Pipe(duplex=False)
-        self.results, theirs_out = Pipe(duplex=False)
-        self.room = widen(self.blocks.fileno())
-        widen(self.results.fileno())
-        self.busy = 0  # blocks that it has
-        self.pid = os.fork()
-        if not self.pid:
-            for worker in (self, *others):  # or a brother would never see the end of his
-                worker.close()
-            _work(function, theirs_in, theirs_out)
-        theirs_in.close()
-        theirs_out.close()
-
-    def takes(self, block):
-        return self.busy == 0 or (self.busy == 1 and len(block) + 16 <= self.room)  # 16: more than a block's header
-
-    def send(self, block):
-        self.busy += 1
-        try:
-            self.blocks.send_bytes(block)
-        except ConnectionError:
-            self.died()
-
-    def result(self):
-        self.busy -= 1
-        try:
-            result = self.results.recv()
-        except (EOFError, OSError):
-            self.died()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def died(self):
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise DataError("worker", f"{what}; out of memory? Try fewer --jobs") from None
-
-    def close(self):
-        self.blocks.close()
-        self.results.close()
-
-
-def _work(function, blocks, results):
+def _start(function, others):
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipe's end will tell us
+        for pipe in (ours, *others):  # or a brother would never see the end of his
+            pipe.close()
         while True:
-            block = blocks.recv_bytes()
+            block = theirs.recv_bytes()
             try:
                 result = function(block)
             except Exception as e:
                 result = e
-            results.send(result)
+            theirs.send(result)
     except (EOFError, OSError):
         status = 0
     finally:
         os._exit(status)
+
+
+def _result(pid, pipe):
+    try:
+        result = pipe.recv()
+    except (EOFError, OSError):
+        _died(pid)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _died(pid):
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    raise DataError("worker", f"{what}; out of memory? Try fewer --jobs") from None
