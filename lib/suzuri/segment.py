@@ -15,9 +15,10 @@ import unicodedata
 def tagger(output=""):
     """MeCab with unidic-lite; one a process for each way of output, since a Tagger is not to be shared."""
     import fugashi
-    import unidic_lite
 
-    folder = unidic_lite.DICDIR
+    from suzuri import dictionary
+
+    folder = dictionary.folder()
     return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
 
 
