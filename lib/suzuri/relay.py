@@ -1,17 +1,19 @@
 """A filter worked by several processes, which read and write in turns.
 
-Two batons go round a ring of forked workers. Who holds the first reads the next block and hands on the rest, the
-beginning of a line that is not whole yet; who holds the second writes what has become of its block. So blocks leave
-in the order in which they came, and no text ever goes from one process to another.
+Forked workers share the input and the output. Whoever is free takes the next block of the input, and hands on the
+beginning of a line that is not whole yet; whoever has the block whose turn it is writes what has become of it. So
+blocks leave in the order in which they came, and no text ever goes from one process to another.
 """
 
 import os
 import signal
 from contextlib import suppress
-from multiprocessing import Pipe
+from multiprocessing import connection, get_context
 
 from suzuri.cli import DataError
 from suzuri.lock import PR_SET_PDEATHSIG, prctl
+
+AHEAD = 4  # results that a worker holds while it waits for their turn
 
 
 def relay(read, work, write, state, jobs, done):
@@ -29,76 +31,89 @@ def relay(read, work, write, state, jobs, done):
             block, rest = read(rest)
         return state
 
-    reading, writing = [[Pipe(duplex=False) for _ in range(jobs)] for _ in "rw"]  # worker i receives at [i][0]
-    reading[0][1].send([b""])
-    writing[0][1].send(state)
-    news, tell = Pipe(duplex=False)
-    ends = {end for pipe in (*reading, *writing, (news, tell)) for end in pipe}
-    pids, parent = [], os.getpid()
+    shared = Shared(state)
+    news, tell = shared.context.Pipe(duplex=False)
+    workers = [
+        shared.context.Process(target=_run, args=(read, work, write, shared, tell, os.getpid()), daemon=True)
+        for _ in range(jobs)
+    ]
     try:
-        for i in range(jobs):
-            pids.append(os.fork())
-            if not pids[i]:
-                after = (i + 1) % jobs
-                mine = reading[i][0], reading[after][1], writing[i][0], writing[after][1], tell
-                _close(ends.difference(mine))
-                _run(read, work, write, *mine, parent)
-        _close(ends - {news})
-        while True:
-            try:
+        for worker in workers:
+            worker.start()
+        living = {worker.sentinel: worker for worker in workers}
+        while living:
+            for ready in connection.wait([news, *living]):
+                if ready is not news:
+                    _check(living.pop(ready))
+                    continue
                 what, value = news.recv()
-            except EOFError:
-                _died(pids)
-            if what == "end":
-                return value
-            if what == "failed":
-                raise value
-            done(value)
+                if what == "failed":
+                    raise value
+                done(value)
+        while news.poll():
+            done(news.recv()[1])
+        return shared.states.get()
     finally:
-        for pid in filter(None, pids):
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)  # after the end, or a failure: it has nothing to lose
-                os.waitpid(pid, 0)
+        for worker in workers:
+            if worker.pid:
+                worker.kill()  # after the end, or a failure: it has nothing to lose
+                worker.join()
 
 
-def _died(pids):
-    status = 0
-    while pids and not status:
-        status = os.waitstatus_to_exitcode(os.waitpid(pids.pop(), 0)[1])
-    what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    raise DataError("worker", f"{what}; out of memory? Try fewer --jobs") from None
+def _check(worker):
+    worker.join()
+    if status := worker.exitcode:
+        what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise DataError("worker", f"{what}; out of memory? Try fewer --jobs") from None
 
 
-def _close(ends):
-    for end in ends:
-        end.close()
+class Shared:
+    """What the workers pass round: the next block's number with the rest before it, and the state, by turns."""
+
+    def __init__(self, state):
+        self.context = get_context("fork")
+        self.input = self.context.SimpleQueue()  # (number of the next block, rest); (n, None) after the end
+        self.input.put((0, b""))
+        self.states = self.context.SimpleQueue()
+        self.states.put(state)
+        self.turn = self.context.Value("q", 0, lock=False)  # the number of the next block to be written
+        self.turns = self.context.Condition()
 
 
-def _run(read, work, write, read_baton, next_reader, write_baton, next_writer, tell, parent):
-    """A worker's life; does not return. The baton of reading is [rest], [] after the end."""
-
-    def attempt(function, *args):
-        try:
-            return function(*args)
-        except Exception as e:
-            tell.send(("failed", e))
-            os._exit(1)
-
+def _run(read, work, write, shared, tell, parent):
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent will end us
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    results = []
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent will end us
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        while os.getppid() == parent and (baton := read_baton.recv()):
-            block, *baton = attempt(read, *baton)
-            next_reader.send(baton if block is not None else [])
-            if block is None:  # those before us had all the blocks there were: the next state is the last
-                tell.send(("end", write_baton.recv()))
+        while os.getppid() == parent:
+            number, rest = shared.input.get()
+            block = None
+            if rest is not None:
+                block, rest = read(rest)
+            shared.input.put((number + (block is not None), rest))
+            if block is None:
                 break
-            result = attempt(work, block)
-            next_writer.send(attempt(write, result, write_baton.recv()))
-            tell.send(("done", len(block)))
-        else:
-            next_reader.send([])
-    except (EOFError, OSError):
-        pass  # one of us is gone, and the parent will say so; or all is done
-    finally:
-        os._exit(0)
+            results.append((number, work(block), len(block)))
+            _write(write, shared, tell, results, AHEAD)
+        _write(write, shared, tell, results, 1)
+    except Exception as e:
+        with suppress(OSError):
+            tell.send(("failed", e))
+
+
+def _write(write, shared, tell, results, most):
+    """Write those results whose turn it is; wait for turns while there are `most` or more."""
+    while results:
+        number, result, size = results[0]
+        with shared.turns:
+            if len(results) >= most:
+                shared.turns.wait_for(lambda: shared.turn.value == number)  # noqa: B023
+            elif shared.turn.value != number:
+                return
+        shared.states.put(write(result, shared.states.get()))
+        del results[0]
+        with shared.turns:
+            shared.turn.value += 1
+            shared.turns.notify_all()
+        tell.send(("done", size))

@@ -155,6 +155,14 @@ def pipe_rows(f):
             least=aims["jobs_speedup"],
         ),
         row(
+            "… two of them apart, a text each: what two cores have here",
+            "s",
+            split["seconds"]["2 apart"],
+            2 * split["seconds"]["1"],
+            "--jobs 1 on both texts",
+            split["ceiling"],
+        ),
+        row(
             "extract-wiki, CPU", "s", cpu["ours"], cpu["theirs"], "tiny-plm's rules", wiki["ratio"], least=aims["wiki"]
         ),
         row(
