@@ -44,10 +44,10 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, bin_dir):
-    """An uninterrupted run of the real command: (folder of the task, stderr)."""
+    """An uninterrupted run of the real command on two cores, a chunk each: (folder of the task, stderr)."""
     folder = tmp_path_factory.mktemp("whole")
     command = [bin_dir / "train-mlm", *map(str, make_task(folder))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(OMP_NUM_THREADS="2"))
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
 
@@ -137,10 +137,10 @@ def test_kill_9_changes_nothing(finished, tmp_path):
     SUZURI_KILLS=20 for the long version.
     """
     rng, args = random.Random(0), make_task(tmp_path)
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         if (tmp_path / "out").exists():  # it got through in spite of all: once more
             shutil.rmtree(tmp_path / "out")
-        process = start(*args)
+        process = start(*args, f"THREADS={1 + kill % 2}")
         wait_for(process, "step")
         time.sleep(rng.random() * 0.5)
         process.kill()
@@ -164,7 +164,7 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
 @pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_ends(finished, tmp_path, signum, status):
     args = make_task(tmp_path, {"save_steps": 10_000})
-    process = start(*args)
+    process = start(*args, "THREADS=2")
     wait_for(process, "step 2 of")
     begun = time.monotonic()
     os.kill(process.pid, signum)

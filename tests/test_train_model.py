@@ -1,6 +1,7 @@
 """Parity with plain transformers: logits, loss, gradients; what does not work is refused."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from suzuri.attention import attention_dropout
 from suzuri.cli import DataError
+from suzuri.cores import Cores
 from suzuri.masking import IGNORED, Masker, mix64
 from suzuri.model import (
     FlatModel,
@@ -23,6 +25,7 @@ from suzuri.model import (
 from suzuri.schedule import learning_rate
 from suzuri.shards import Shard
 from suzuri.tokens import Axis, by_length, micro_batches
+from suzuri.train import Stopped
 from trainer import SPECIAL, in_process, make_task, write_shard, write_tokenizer
 
 PIECES = SPECIAL + [f"w{i}" for i in range(94)]
@@ -194,6 +197,36 @@ def test_micro_batches_change_neither_loss_nor_gradients(tmp_path, at_once):
     assert abs(loss_a - loss_b) < 1e-6
     for name in a:
         assert torch.allclose(a[name], b[name], atol=1e-6), name
+
+
+def test_the_cores_of_a_cpu_change_nothing(tmp_path):
+    """Three steps with a chunk a core, and with one core: the same weights to the bit."""
+    found, workers = [], []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            trainer = in_process(make_task(tmp_path / str(threads)), [])
+            workers.append(trainer.cores.workers)
+            with trainer.together():
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 1
+            for s in range(3):
+                trainer.train_step(s, trainer.batches.of_step(s))
+            found.append(trainer.model.state_dict())
+    finally:
+        torch.set_num_threads(1)
+    assert workers == [1, 3]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_signal_does_not_wait_for_the_cores():
+    def stop():
+        raise Stopped
+
+    cores, begun = Cores(2), time.monotonic()
+    with pytest.raises(Stopped):
+        list(cores.map(time.sleep, [5, 5], lambda: time.monotonic() > begun + 0.3 and stop()))
+    assert time.monotonic() - begun < 2
 
 
 def test_dropout_is_reseeded_by_step(tmp_path):

@@ -18,10 +18,15 @@ if "pytest" not in sys.modules:  # in the process to be forked from
 
 
 def main(args, stderr_path):
-    """bin/train-mlm with `args`, its stderr to a file. An argument DIE_AFTER=n kills it right after step n."""
+    """bin/train-mlm with `args`, its stderr to a file.
+
+    An argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
+    """
     os.dup2(os.open(stderr_path, os.O_WRONLY | os.O_APPEND), 2)
     sys.stderr = open(2, "w", buffering=1, closefd=False)
-    deaths = [int(a.removeprefix("DIE_AFTER=")) for a in args if a.startswith("DIE_AFTER=")]
+    orders = [a.split("=") for a in args if a.startswith(("DIE_AFTER=", "THREADS="))]
+    deaths = [int(n) for what, n in orders if what == "DIE_AFTER"]
+    suzuri.train.torch.set_num_threads(max([1, *(int(n) for what, n in orders if what == "THREADS")]))
     step = suzuri.train.Trainer.train_step
 
     def dying(self, s, batches):
@@ -31,5 +36,5 @@ def main(args, stderr_path):
         return found
 
     suzuri.train.Trainer.train_step = dying
-    sys.argv = ["train-mlm", *(a for a in args if not a.startswith("DIE_AFTER="))]
+    sys.argv = ["train-mlm", *(a for a in args if a.split("=") not in orders)]
     runpy.run_path(str(ROOT / "bin/train-mlm"), run_name="__main__")

@@ -9,9 +9,10 @@ def keep_memory():
     Blocks of text and activations on a CPU are hundreds of kilobytes to tens of megabytes each; taking them from the
     kernel anew every time costs a page fault every 4 KB. Without glibc nothing happens.
     """
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+    M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
     try:
         libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_ARENA_MAX, 1)  # other arenas keep nothing above 64 MB
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     except (OSError, AttributeError):

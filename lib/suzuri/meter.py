@@ -13,7 +13,8 @@ class Meter:
 
     def __init__(self, trainer):
         self.trainer = trainer
-        self.peak = peak_flops(trainer.ranks.device, trainer.dtype) * trainer.ranks.world
+        with trainer.together():
+            self.peak = peak_flops(trainer.ranks.device, trainer.dtype) * trainer.ranks.world
         self.restart()
 
     def restart(self):

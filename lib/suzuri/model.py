@@ -207,3 +207,11 @@ def flops(model, tokens, predictions, squares):
     _, body, head = parameter_counts(model)
     config = model.config
     return 6 * body * tokens + 12 * config.num_hidden_layers * config.hidden_size * squares + 6 * head * predictions
+
+
+def activation_bytes(model, tokens, predictions, dtype):
+    """A rough guess at what a forward pass keeps for the backward pass, from the widths of a BERT layer."""
+    config, size = model.config, 4 if dtype == torch.float32 else 2
+    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0)
+    layer = 10 * hidden + 2 * inner  # inputs of the projections, normalizations and of the activation function
+    return tokens * config.num_hidden_layers * layer * size + predictions * config.vocab_size * (8 + size)

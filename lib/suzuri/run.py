@@ -177,7 +177,9 @@ class Run:
         batches = masked_batches(shard.tokens, shard.offsets, self.task.vocabulary, self.recipe["eval_tokens"])
         mine = (batch for k, batch in enumerate(batches) if k % self.ranks.world == self.ranks.rank)
         autocast = self.trainer.dtype if self.trainer.dtype != torch.float32 else None
-        score = evaluate(self.trainer.flat, mine, self.ranks.device, autocast, lambda _: self.trainer.check_signal())
+        with self.trainer.together():
+            check = self.trainer.check_signal
+            score = evaluate(self.trainer.flat, mine, self.ranks.device, autocast, lambda _: check())
         sums = torch.tensor(astuple(score), dtype=torch.float64, device=self.ranks.device)
         self.ranks.sum([sums])
         loss, correct, predictions, tokens = sums.tolist()

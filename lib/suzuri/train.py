@@ -5,15 +5,19 @@ gives it, masked as masking.py says, at the rates that schedule.py says. What mu
 is the weights, the optimizers' moments and the number of the step (see run.py).
 """
 
+from contextlib import nullcontext
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
 from suzuri.attention import attention_dropout, why_not_varlen
 from suzuri.batches import Batches, on_device
 from suzuri.cli import DataError, note
+from suzuri.cores import Cores, available_memory
 from suzuri.malloc import keep_memory
 from suzuri.masking import IGNORED, mix64
-from suzuri.model import FlatModel
+from suzuri.model import FlatModel, activation_bytes
 from suzuri.optimizer import make_optimizers
 from suzuri.ranks import Ranks
 from suzuri.schedule import learning_rate
@@ -58,8 +62,9 @@ class Trainer:
             m.p > 0 for m in model.modules() if isinstance(m, torch.nn.Dropout)
         )
         self.batches = Batches(task, self.ranks, self.flat.varlen)
-        self.batches.at_once = self.find_micro_batch()
         self.stop_signal = None
+        self.batches.at_once = self.find_micro_batch()
+        self.cores = Cores(self.find_workers(compiled)) if device.type == "cpu" else None
 
     def precision(self):
         if self.recipe["precision"] != "auto":
@@ -80,12 +85,10 @@ class Trainer:
             inputs, _ = next(self.batches.over(range(n), self.task.largest_masker, n))
             torch.cuda.reset_peak_memory_stats(device)
             try:
-                self.loss_sum(inputs, self.flat).backward()  # not compiled: each size would be compiled anew
+                self.gradients(inputs, model=self.flat)  # not compiled: each size would be compiled anew
                 return torch.cuda.max_memory_allocated(device)
             except torch.cuda.OutOfMemoryError:
                 return None
-            finally:
-                self.zero_grad()
 
         moments = 8 * sum(p.numel() for p in self.parameters)
         free, _ = torch.cuda.mem_get_info(device)
@@ -95,6 +98,19 @@ class Trainer:
         found = self.ranks.min(largest_fitting(attempt, most, budget))
         torch.cuda.empty_cache()
         return found
+
+    def find_workers(self, compiled):
+        """How many micro-batches a CPU works on at once: one a core, if there are as many and memory has room."""
+        if self.has_dropout or compiled:  # one generator of random numbers, one compiler
+            return 1
+        recipe = self.recipe
+        tokens = self.batches.at_once * recipe["chunk_tokens"]
+        predictions = self.batches.at_once * self.task.largest_masker.count(recipe["chunk_tokens"])
+        each = 1.5 * activation_bytes(self.model, tokens, predictions, self.dtype)
+        each += 4 * sum(p.numel() for p in self.parameters)
+        room = available_memory() or float("inf")
+        micro_batches = -(-len(self.batches.mine(0)) // self.batches.at_once)
+        return max(1, int(min(torch.get_num_threads(), micro_batches, room / 2 / each)))
 
     def predictions(self, step):
         """How many positions a full step predicts, over all ranks."""
@@ -108,21 +124,43 @@ class Trainer:
             logits = (model or self.step_model)(**inputs)
         return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
+    def gradients(self, inputs, planned=1, model=None):
+        """Of a micro-batch: (gradients, loss sum, predictions); nothing of the model changes."""
+        count = int((inputs["labels"] != IGNORED).sum())
+        loss = self.loss_sum(inputs, model)
+        scaled = self.scaler.scale(loss / planned)
+        return torch.autograd.grad(scaled, self.parameters, allow_unused=True), loss.detach(), count
+
+    def together(self):
+        """All threads for what this thread does, not for its workers; nothing to do on a GPU."""
+        return self.cores.together() if self.cores else nullcontext()
+
+    def in_turn(self, function, items):
+        """function(item) of each item, in order: on a CPU several at a time."""
+        if self.cores:
+            yield from self.cores.map(function, items, self.check_signal)
+        else:
+            for item in items:
+                self.check_signal()
+                yield function(item)
+
     def train_step(self, step, batches):
         """Forward, backward and update; (loss, gradient norm) as tensors. Weights change only at the very end."""
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
-        total, count, planned = 0.0, 0, self.predictions(step)
-        for inputs, _ in batches:
-            self.check_signal()
-            count += int((inputs["labels"] != IGNORED).sum())
-            loss = self.loss_sum(inputs)
-            self.scaler.scale(loss / planned).backward()
-            total = total + loss.detach()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        total, count, planned, gradients = 0.0, 0, self.predictions(step), None
+        for found, loss, n in self.in_turn(partial(self.gradients, planned=planned), [inputs for inputs, _ in batches]):
+            if gradients is None:  # copies: of what autograd gives, one tensor may serve two parameters
+                used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
+                gradients = [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
+            else:
+                torch._foreach_add_(gradients, [g for g in found if g is not None])
+            total, count = total + loss, count + n
         sums = torch.stack([total.double(), torch.tensor(float(count), device=total.device, dtype=torch.float64)])
         self.ranks.sum(gradients)
         self.ranks.sum([sums])
+        for parameter, gradient in zip(used, gradients, strict=True):
+            parameter.grad = gradient
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         # The mean over the positions really predicted: fewer than planned when a short chunk is among them.

@@ -17,10 +17,10 @@ import statistics
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on both sides
 
 import torch  # noqa: E402
 from suzuri import tokenizer  # noqa: E402
@@ -129,14 +129,21 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
     )  # fmt: skip
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(model_config, attn_implementation="sdpa")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # what our side has kept: the peer has the whole GPU, too
+    keep_memory()  # as our side has it
     try:
         PeerTrainer(model, args, train_dataset=rows, data_collator=counting, callbacks=[clock]).train()
     except torch.OutOfMemoryError:
         return None
     (t0, n0), (t1, n1) = clock.marks[0], clock.marks[-1]
     return (n1 - n0) / (t1 - t0)
+
+
+def apart(function, *args):
+    """function(*args) in a process of its own, which neither finds our memory and threads nor leaves its own."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what our side has kept: the peer has the whole GPU, too
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
 
 
 def synchronize():
@@ -200,7 +207,7 @@ def main():
 
 def compare(folder, config, precision, gpu, args):
     """Both sides in turn, on one model: the figures, printed and returned."""
-    settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=8192"])
+    settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=32768"])
     if args.quick:
         settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
         settings += ["model.num_attention_heads=4"]
@@ -214,19 +221,20 @@ def compare(folder, config, precision, gpu, args):
     if not args.quick:  # the peer's best batch size, found once
         steps, tried = 3 if gpu else 1, {}
         for size in BATCHES[gpu]:
-            tried[size] = run_peer(folder, model_config, precision, size, max(1, sequences // size), steps) or 0
+            tried[size] = apart(run_peer, folder, model_config, precision, size, max(1, sequences // size), steps) or 0
         print(f"# HF Trainer, real tokens/s by batch size: { {b: round(v) for b, v in tried.items()} }")
         best = max(tried, key=tried.get)
     accumulate = max(1, sequences // best)
-    steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (4, 2)
+    steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (2, 1)
     mine, work, peer = [], [], []
     for turn in range(1 if args.quick else args.rounds):
         speed, flop_rate = run_ours(trainer, steps, 1 + turn * steps)
         mine.append(speed)
         work.append(flop_rate)
-        peer.append(run_peer(folder, model_config, precision, best, accumulate, peer_steps))
+        peer.append(apart(run_peer, folder, model_config, precision, best, accumulate, peer_steps))
     a, b = statistics.median(mine), statistics.median(peer)
-    mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
+    with trainer.together():
+        mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
     print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {best})\t{a / b:.2f}\t{mfu:.1%}", flush=True)
     print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
     found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": best, "mfu": mfu}

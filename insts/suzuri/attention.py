@@ -1,0 +1,105 @@
+"""Attention within each sequence of a flat batch [1, t], for unmodified transformers models.
+
+Two functions, registered with transformers' AttentionInterface; a model calls them with query, key and
+value [1, heads, t, size] and passes on the keyword arguments of its own call, through which they learn
+where the sequences are. A registered name gets no mask from transformers, and needs none.
+
+    suzuri_grouped  any device and dtype: scaled_dot_product_attention on each group of equally long sequences;
+                    they lie side by side (assemble() sorts them), so that a group is a view: no padding, no gather
+    suzuri_varlen   CUDA, bf16 or fp16: torch.nn.attention.varlen.varlen_attn, static shapes, no dropout
+
+`sliding_window=w`, where a layer has one, lets a token see those less than w places away, as in ModernBERT.
+"""
+
+import inspect
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+GROUPED, VARLEN = "suzuri_grouped", "suzuri_varlen"
+
+
+def grouped_attention(
+    module, query, key, value, attention_mask, *, groups, scaling=None, dropout=0.0, sliding_window=None, **_
+):
+    """`groups`: [(n, length), …], the sequences in their order. Returns ([1, t, heads, size], None)."""
+    heads, size = query.shape[1], query.shape[3]
+    sizes = [n * length for n, length in groups]
+    outputs = []
+    # split, not slices: the gradient of a split is one concatenation, that of a slice is as long as the whole
+    for (n, length), *parts in zip(
+        groups, *(x[0].transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True
+    ):
+        q, k, v = (part.view(n, length, heads, size).transpose(1, 2) for part in parts)
+        mask = None
+        if sliding_window is not None and sliding_window < length:
+            at = torch.arange(length, device=query.device)
+            mask = (at[:, None] - at).abs() < sliding_window
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
+        outputs.append(out.transpose(1, 2).reshape(n * length, heads, size))
+    return torch.cat(outputs)[None], None
+
+
+def varlen_attention(
+    module, query, key, value, attention_mask, *, cu_seqlens, max_length, scaling=None, sliding_window=None, **_
+):
+    """`cu_seqlens` int32 [m + 1]: sequence i is tokens cu_seqlens[i] … cu_seqlens[i + 1] - 1; some may be empty."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # Rotary embeddings leave query and key in fp32 under autocast; the kernel takes half precision only.
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_length, max_length, scale=scaling, window_size=window)
+    return out[None], None
+
+
+AttentionInterface.register(GROUPED, grouped_attention)
+AttentionInterface.register(VARLEN, varlen_attention)
+
+
+def groups_of(lengths):
+    """Ascending lengths (NumPy int64) -> [(how many, length), …].
+
+    >>> import numpy as np; groups_of(np.array([3, 3, 7]))
+    [(2, 3), (1, 7)]
+    """
+    edges = [0, *((lengths[1:] != lengths[:-1]).nonzero()[0] + 1).tolist(), len(lengths)]
+    return [(b - a, int(lengths[a])) for a, b in pairwise(edges)]
+
+
+def why_not_varlen(model, device, dtype):
+    """None where varlen attention can be used, else the reason in words."""
+    if device.type != "cuda":
+        return "no CUDA device"
+    if dtype == torch.float32:
+        return "it wants bf16 or fp16"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "it wants a GPU of compute capability 8.0 or above"
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+
+        if "window_size" not in inspect.signature(varlen_attn).parameters:  # 2.10's has neither it nor `scale`
+            raise ImportError
+    except ImportError:
+        return f"torch {torch.__version__} has none (2.11 and later have)"
+    config = model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size % 8 or size > 256:
+        return f"heads of size {size} (it wants a multiple of 8 up to 256)"
+    if attention_dropout(model) > 0:
+        return "attention dropout is above 0, and it has none"
+    return None
+
+
+def attention_dropout(model):
+    """The largest dropout on attention weights in the model; transformers keeps it in several places."""
+    rates = [0.0]
+    for module in model.modules():
+        if "attention" in type(module).__name__.lower() and "output" not in type(module).__name__.lower():
+            rates.append(float(getattr(module, "attention_dropout", 0.0) or 0.0))
+            inner = getattr(module, "dropout", None)
+            rates.append(inner.p if isinstance(inner, torch.nn.Dropout) else 0.0)
+    return max(rates)

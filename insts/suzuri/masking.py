@@ -1,0 +1,152 @@
+"""Which positions are predicted, and what stands in their place: a pure function of (seed, visit, position).
+
+An integer hash decides, not a generator with a state: the same masks on any device, for any number of
+ranks, after any resume; and another mask each time that a chunk is visited.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+IGNORED = -100  # a label slot without a prediction, as in torch's cross_entropy
+
+GOLDEN = np.uint32(0x9E3779B1)  # 2³² / golden ratio: spreads neighbouring positions (Knuth, TAOCP 6.4)
+NEVER = 0xFFFFFFFF  # the hash of what must not be masked: above every other
+EIGHTY, NINETY = round(0.8 * NEVER), round(0.9 * NEVER)
+
+
+def mix64(*words):
+    """A 64-bit integer hash of integers (splitmix64's finalizer, chained).
+
+    >>> mix64(1, 2) == mix64(1, 2), mix64(1, 2) == mix64(2, 1)
+    (True, False)
+    """
+    h, limit = 0, (1 << 64) - 1
+    for word in words:
+        h = (h + word + 0x9E3779B97F4A7C15) & limit
+        h = ((h ^ (h >> 30)) * 0xBF58476D1CE4E5B9) & limit
+        h = ((h ^ (h >> 27)) * 0x94D049BB133111EB) & limit
+        h ^= h >> 31
+    return h
+
+
+def mix32(x):
+    """A 32-bit integer hash of a uint32 array (murmur3's finalizer), in place."""
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x85EBCA6B)
+    x ^= x >> np.uint32(13)
+    x *= np.uint32(0xC2B2AE35)
+    x ^= x >> np.uint32(16)
+    return x
+
+
+class Masker:
+    """Masks chunks of token ids for one vocabulary.
+
+    `pieces` is the vocabulary (list of str, index = id), `special_ids` the ids never masked and never drawn.
+    """
+
+    def __init__(self, pieces, special_ids, mask_id, probability=0.15, whole_words=False):
+        self.probability = probability
+        self.mask_id = mask_id
+        self.barred = np.zeros(len(pieces), np.uint32)  # ORed to a token's hash: NEVER for the special ones
+        self.barred[list(special_ids)] = NEVER
+        self.ordinary = np.flatnonzero(self.barred == 0)  # the ids that random replacements are drawn from
+        self.continues = None
+        if whole_words:
+            self.continues = np.array([piece.startswith("##") for piece in pieces])
+
+    def count(self, length):
+        """How many positions of `length` tokens are predicted (where that many can be)."""
+        return round(self.probability * length)
+
+    def __call__(self, tokens, lengths, keys):
+        """Mask the chunks int64 `tokens` [m, n], of which the first `lengths` [m] of each row are tokens.
+
+        Returns (inputs [m, n], rows [m · count(n)], labels [m · count(n)]): count(length) positions a chunk are
+        predicted or, in want of candidates, fewer; places left over are at the end, with the label IGNORED.
+        `rows` are places in the flattened tokens, ascending; `keys` are integers, another one for each visit.
+        Of the chosen 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2018).
+        """
+        (m, n), k = tokens.shape, self.count(tokens.shape[1])
+        order = np.arange(n, dtype=np.uint32) * GOLDEN + np.array([[key & NEVER] for key in keys], np.uint32)
+        order = mix32(order)
+        chosen = self.usual(order, tokens, k) if self.continues is None and min(lengths) == n else None
+        if chosen is None:
+            order |= self.barred.take(tokens)
+            choose = smallest if self.continues is None else self.smallest_words
+            chosen = np.concatenate([
+                i * n + choose(order[i, :length], self.count(length), tokens[i, :length])
+                for i, length in enumerate(lengths)
+            ])  # fmt: skip
+
+        rows, labels = np.zeros(m * k, np.int64), np.full(m * k, IGNORED, np.int64)
+        rows[: len(chosen)] = chosen
+        labels[: len(chosen)] = tokens.take(chosen)
+        draw = mix32(order.take(chosen) + GOLDEN)  # another number, all over the range again
+        inputs = tokens.copy()
+        inputs.put(chosen[draw < EIGHTY], self.mask_id)
+        random = np.flatnonzero((draw >= EIGHTY) & (draw < NINETY))
+        inputs.put(chosen[random], self.ordinary[mix32(draw[random]) % np.uint32(len(self.ordinary))])
+        return inputs, rows, labels
+
+    def usual(self, order, tokens, k):
+        """Places of the k ordinary tokens of the smallest hashes in each row, where the rows are as they usually are.
+
+        Only hashes below a limit are looked at, some more than k of each row. None where they are too few (a row of
+        very many special tokens), or where equal hashes make them too many.
+        """
+        few = np.flatnonzero(order <= np.uint32(min(1.0, 1.3 * self.probability) * NEVER))
+        few = few[self.barred.take(tokens.take(few)) == 0]
+        hashes = order.take(few)
+        ends = few.searchsorted(np.arange(1, len(order) + 1) * order.shape[1])
+        keep = np.zeros(len(few), bool)
+        for a, b in pairwise([0, *ends.tolist()]):
+            if b - a < k or k == 0:
+                return None
+            keep[a:b] = hashes[a:b] <= np.partition(hashes[a:b], k - 1)[k - 1]
+        few = few[keep]
+        return few if len(few) == k * len(order) else None
+
+    def smallest_words(self, order, k, tokens):
+        """Positions of whole words, taken in the order of their first piece's hash as long as they fit into k."""
+        starts = np.flatnonzero(~self.continues.take(tokens) | (order == NEVER))
+        if len(starts) == 0 or starts[0] != 0:
+            starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: what is here of it is one
+        lengths = np.diff(starts, append=len(tokens))
+        first = order.take(starts)
+        for few in (k, len(starts)):  # k words nearly always do
+            words = smallest(first, few)
+            words = words[np.argsort(first[words], kind="stable")]
+            ends = np.cumsum(lengths[words])
+            fits = int(np.searchsorted(ends, k, "right"))
+            chosen, left = list(words[:fits]), k - (int(ends[fits - 1]) if fits else 0)
+            for word in words[fits:]:
+                if left == 0:
+                    break
+                if lengths[word] <= left:
+                    chosen.append(word)
+                    left -= lengths[word]
+            if left == 0:
+                break
+        taken = np.zeros(len(starts), bool)
+        taken[chosen] = True
+        return np.flatnonzero(np.repeat(taken, lengths))
+
+
+def smallest(order, k, tokens=None):
+    """Ascending positions of the k smallest values below NEVER; of equal values the first ones.
+
+    `tokens` do not matter here, unlike to Masker.smallest_words.
+
+    >>> smallest(np.array([5, 2, 9, 2, NEVER], np.uint32), 2)
+    array([1, 3])
+    """
+    k = min(k, int((order < NEVER).sum()))
+    if k == 0:
+        return np.zeros(0, np.int64)
+    edge = np.partition(order, k - 1)[k - 1]
+    rows = np.flatnonzero(order <= edge)
+    if len(rows) > k:  # equal values at the edge
+        rows = np.delete(rows, np.flatnonzero(order[rows] == edge)[k - len(rows) :])
+    return rows

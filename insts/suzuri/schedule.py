@@ -1,0 +1,38 @@
+"""The rates of learning and masking as functions of the step, so that there is no scheduler state to save."""
+
+import math
+
+
+def learning_rate(step, recipe, steps):
+    """The rate of step `step` (from 0) of `steps`: linear warm-up, then linear, cosine or wsd, ending near 0.
+
+    wsd (warm-up, stable, decay; Hu et al. 2024, MiniCPM) stays at the peak until the last decay_ratio of
+    the steps, so that a run can be extended from a checkpoint taken before its decay.
+    """
+    peak = recipe["learning_rate"]
+    warmup = recipe["warmup_steps"]
+    if warmup is None:
+        warmup = round(recipe["warmup_ratio"] * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    if recipe["lr_scheduler_type"] == "wsd":
+        start = max(warmup, steps - round(recipe["decay_ratio"] * steps))
+    else:
+        start = warmup
+    left = (steps - step) / max(1, steps - start)  # 1 at the start of the decay, 1 / (steps - start) at the last step
+    if left >= 1:
+        return peak
+    if recipe["lr_scheduler_type"] == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * (1 - left)))
+    return peak * left
+
+
+def mlm_probability(step, recipe, steps):
+    """The share of positions that step `step` (from 0) of `steps` predicts.
+
+    Many at first are more to learn from, few at the end are closer to whole text (Ankner et al. 2024, "Dynamic
+    masking rate schedules").
+    """
+    tail = recipe["mlm_probability_tail"]
+    in_tail = tail is not None and step >= steps - round(recipe["mlm_tail_ratio"] * steps)
+    return tail if in_tail else recipe["mlm_probability"]
