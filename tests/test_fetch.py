@@ -525,6 +525,8 @@ def test_shards_of_a_killed_run_are_kept(bin_dir, run_tool, root, tmp_path):
         server.stalls = 3
         process = subprocess.Popen([bin_dir / "fetch-jawiki", server.url, tmp_path / "jw"], stderr=subprocess.DEVNULL)
         wait_for(lambda: sum(r.sent == 15_000 for r in server.requests) == 3)
+        # What is sent is not on the disk yet.
+        wait_for(lambda: [path.stat().st_size for path in (tmp_path / "jw.part").iterdir()].count(15_000) == 3)
         process.kill()
         process.wait()
         assert len(names(tmp_path / "jw.part")) == 7  # three beginnings, with what they are of, and the source

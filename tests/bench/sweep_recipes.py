@@ -39,7 +39,7 @@ SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "
 SMALL_MODERNBERT = SMALL | {"model_type": "modernbert", "intermediate_size": 256, "global_attn_every_n_layers": 2}
 
 SUZURI = {
-    "chunk_tokens": 4096,
+    "chunk_tokens": 2048,  # at least two a step, of the smallest batch too: a core each
     "batch_tokens": 8192,
     "learning_rate": 2e-3,
     "warmup_ratio": 0.05,
@@ -120,7 +120,7 @@ def train(name, args, data, runs):
     shape |= {"max_position_embeddings": 512}
     steps = args.tokens // given["batch_tokens"]
     recipe = given | {"model_config_file": "model.json", "max_steps": steps, "seed": args.seed}
-    recipe |= {"eval_steps": max(1, steps // 40), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 40)}
+    recipe |= {"eval_steps": max(1, steps // 20), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 20)}
     key = hashlib.sha256(json.dumps([recipe, shape, unit, args.vocab_size], sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "data/sweep", metavar="DIR", help="default data/sweep")
     p.add_argument("--tokens", type=count, default=1_500_000, metavar="N", help="for each recipe; default 1.5M")
-    p.add_argument("--eval-tokens", type=count, default=100_000, metavar="N", help="of validation; default 100k")
+    p.add_argument("--eval-tokens", type=count, default=50_000, metavar="N", help="of validation; default 50k")
     p.add_argument("--model", metavar="FILE", help="a model config; default: a small bert")
     p.add_argument("--vocab-size", type=count, default=8192, metavar="N", help="default 8192")
     p.add_argument("--seed", type=int, default=0, metavar="N")
