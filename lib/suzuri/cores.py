@@ -5,6 +5,7 @@ nothing do not wait. Results come in the order of the micro-batches, so that sum
 """
 
 import contextlib
+import weakref
 from multiprocessing import TimeoutError
 from multiprocessing.pool import ThreadPool
 
@@ -20,6 +21,7 @@ class Cores:
         self.threads, self.workers = torch.get_num_threads(), workers
         torch.set_num_threads(max(1, self.threads // workers))  # of each worker, too: it asks when it first works
         self.pool = ThreadPool(workers, torch.get_num_threads)
+        weakref.finalize(self, self.pool.terminate)  # or Python complains of it at the end
 
     def map(self, function, items, check):
         """function(item) for each item, in order; `check()` is called while waiting, and may raise."""
