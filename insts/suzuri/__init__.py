@@ -1,3 +1,0 @@
-"""suzuri: the pure functions behind the tools in bin/."""
-
-__version__ = "0.1.0"
