@@ -59,8 +59,10 @@ def add_stats_option(p):
     p.add_argument("--stats", metavar="FILE", help="write the counts of the summary line to FILE as JSON, too")
 
 
-def run(main):
+def run(main, requirements="requirements.txt"):
     """Run `main(argv)`; turn failures into one line on stderr and an exit status.
+
+    `requirements` is the file in configs/ that names the packages which the tool needs.
 
     0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the
     reader downstream has gone, like any C filter.
@@ -74,6 +76,8 @@ def run(main):
         _die_by(signal.SIGINT)
     except DataError as e:
         fail(str(e))
+    except ModuleNotFoundError as e:
+        fail(f"{e.name}: not installed: {sys.executable} -m pip install -r {ROOT}/configs/{requirements}")
     except OSError as e:
         fail(f"{e.filename or 'input/output'}: {e.strerror or e}")
     except MemoryError:
