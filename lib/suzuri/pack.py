@@ -1,6 +1,6 @@
 """Text to token ids, exactly as transformers gives them, at the speed of MeCab.
 
-Words repeat, so each is cut into pieces once; the ids of a block of lines are one join of its words' ids.
+Words repeat, so each is cut into pieces once; the words of a block of lines are looked up together, by NumPy.
 """
 
 import os
@@ -13,8 +13,8 @@ from suzuri import tokenizer, wordpiece
 from suzuri.cli import DataError
 from suzuri.segment import segment
 
-ID = np.dtype("I")  # 4 bytes; big enough for any vocabulary and LINE_END
-LINE_END = 0xFFFFFFFF
+ID = np.dtype("I")  # 4 bytes; big enough for any vocabulary and what is none of its ids
+LINE_END, NOTHING = 0xFFFFFFFF, 0xFFFFFFFE
 REMEMBERED = 400_000  # words kept with their ids, about 100 MB
 
 
@@ -33,41 +33,72 @@ def encoder(folder):
     return (_char_encoder if kind == "char" else _word_encoder)(ids, unknown)
 
 
-class Remembered(dict):
-    """{key: find(key)}, worked out when first asked for; forgets all when it is full."""
-
-    def __init__(self, find):
-        self.find = find
-
-    def __missing__(self, key):
-        if len(self) >= REMEMBERED:
-            self.clear()
-        self[key] = value = self.find(key)
-        return value
-
-
-def _packed(ids):
-    return array("I", ids).tobytes()  # half of np.array's time for so few
-
-
-def _joined(known, units):
-    """(ids, lengths) of units, among which "\\n" ends each line."""
-    ids = np.frombuffer(b"".join(map(known.__getitem__, units)), ID)
-    is_id = ids != LINE_END
-    return ids[is_id], np.diff(np.flatnonzero(~is_id), prepend=-1) - 1
-
-
 def _word_encoder(ids, unknown):
-    def find(word):
-        return _packed([LINE_END] if word == "\n" else wordpiece.cut(word, ids, unknown))
-
-    known = Remembered(find)
+    known = Words(lambda word: wordpiece.cut(word, ids, unknown))
 
     def encode(lines):
-        words = " \n ".join([*segment(lines), ""]).split(" ")
-        return _joined(known, words[:-1])
+        return known.encode("".join([words + "\n" for words in segment(lines)]))
 
     return encode
+
+
+class Words:
+    """The ids of words, found by `cut(word)` when a word is first met; forgets all when it is full.
+
+    Nearly all words (99 % of Japanese text) have at most four UTF-16 units and so fit into an integer of 64 bits:
+    these are looked up in a hash table of arrays. Of two that want the same slot the first has it; the other one, like
+    a longer word, is found in a dict.
+    """
+
+    SLOTS_LOG2 = 20
+    SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio (Knuth, TAOCP 6.4)
+    MASKS = np.array([(1 << 16 * n) - 1 for n in range(5)], np.uint64)
+    HIGH = 0xD800  # no text ends with this unit, half of a character: it can stand for "no more units"
+
+    def __init__(self, cut):
+        self.cut = cut
+        self.forget()
+
+    def forget(self):
+        self.pool = array(ID.char)  # ids of all words met, end to end
+        self.spans = {}  # word -> (where its ids begin in the pool) << 16 | how many they are
+        self.slot_keys = np.zeros(1 << self.SLOTS_LOG2, np.uint64)
+        self.slot_spans = np.zeros(1 << self.SLOTS_LOG2, np.int64)
+
+    def encode(self, text):
+        """Words with one blank between, each line ended by "\n" -> (ids uint32 [n], their number in each line)."""
+        if len(self.spans) >= REMEMBERED:
+            self.forget()
+        units = np.frombuffer(text.encode("utf-16-le") + bytes(6), "<u2")
+        ends = np.flatnonzero((units == ord(" ")) | (units == ord("\n")))
+        starts = np.concatenate([[0], ends + 1])[:-1]
+        spans = self.find(units, starts, ends)
+        counts, first = spans & 0xFFFF, spans >> 16
+        done = np.cumsum(counts)
+        places = np.arange(done[-1] if len(done) else 0) + np.repeat(first - done + counts, counts)
+        return np.array(self.pool, ID).take(places), np.diff(done[units.take(ends) == ord("\n")], prepend=0)
+
+    def find(self, units, starts, ends):
+        """The spans of the words units[start:end]."""
+        lengths = ends - starts
+        marked = units ^ np.uint16(self.HIGH)
+        four = np.ndarray(len(units) - 3, "<u8", marked, strides=(2,))  # the four units from each place on
+        keys = four[starts] & self.MASKS.take(np.minimum(lengths, 4))
+        slots = (keys * self.SPREAD >> np.uint64(64 - self.SLOTS_LOG2)).astype(np.int64)
+        spans = self.slot_spans.take(slots)
+        missed = np.flatnonzero((self.slot_keys.take(slots) != keys) | (lengths > 4))
+        raw = units.tobytes()
+        for i, start, end in zip(missed.tolist(), starts[missed].tolist(), ends[missed].tolist(), strict=True):
+            word = raw[2 * start : 2 * end].decode("utf-16-le")
+            span = self.spans.get(word)
+            if span is None:
+                found = self.cut(word)
+                span = self.spans[word] = len(self.pool) << 16 | len(found)
+                self.pool.extend(found)
+            spans[i] = span
+        new = missed[(self.slot_keys.take(slots[missed]) == 0) & (lengths[missed] <= 4)]
+        self.slot_keys[slots[new]], self.slot_spans[slots[new]] = keys[new], spans[new]
+        return spans
 
 
 def _char_encoder(ids, unknown):
@@ -76,19 +107,22 @@ def _char_encoder(ids, unknown):
     The category SPACE of unidic-lite's char.def is tab, line feed, vertical tab and blank. NUL ends a text
     there, and more than 65,535 blanks are more than it can count: such a line goes through MeCab.
     """
-    ids = {c: [i] for c, i in ids.items()} | {c: [] for c in "\t\v "} | {"\n": [LINE_END]}
-
-    def find(c):
-        return _packed(ids.get(c, [unknown]))
-
-    known = Remembered(find)
+    table = np.full(0x110000, unknown, ID)  # code point -> id
+    for piece, i in ids.items():
+        if len(piece) == 1:
+            table[ord(piece)] = i
+    table[[ord(c) for c in "\t\v "]], table[ord("\n")] = NOTHING, LINE_END
 
     def words(line):
         text = unicodedata.normalize("NFKC", line)
         return next(segment([line])) if "\0" in text or len(text) > 0xFFFF else text
 
     def encode(lines):
-        return _joined(known, "".join([words(line) + "\n" for line in lines]))
+        text = "".join([words(line) + "\n" for line in lines])
+        found = table.take(np.frombuffer(text.encode("utf-32-le"), "<u4"))
+        found = found[found != NOTHING]
+        ends = found == LINE_END
+        return found[~ends], np.diff(np.flatnonzero(ends), prepend=-1) - 1
 
     return encode
 

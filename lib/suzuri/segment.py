@@ -10,6 +10,8 @@ import functools
 import os
 import unicodedata
 
+from suzuri.malloc import on_huge_pages
+
 
 @functools.cache
 def tagger(output=""):
@@ -19,7 +21,11 @@ def tagger(output=""):
     from suzuri import dictionary
 
     folder = dictionary.folder()
-    return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
+    mecab = fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
+    if output:  # the one that all the text goes through
+        for name in "matrix.bin", "sys.dic":
+            on_huge_pages(os.path.join(folder, name))
+    return mecab
 
 
 def segment(lines):
