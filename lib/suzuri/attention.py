@@ -12,6 +12,7 @@ where the sequences are. A registered name gets no mask from transformers, and n
 """
 
 import inspect
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -25,9 +26,13 @@ def grouped_attention(
     module, query, key, value, attention_mask, *, groups, scaling=None, dropout=0.0, sliding_window=None, **_
 ):
     """`groups`: [(n, length), …], the sequences in their order. Returns ([1, t, heads, size], None)."""
-    heads, size = query.shape[1], query.shape[3]
+    heads, size, dtype = query.shape[1], query.shape[3], value.dtype
     sizes = [n * length for n, length in groups]
     outputs = []
+    # On a CPU in fp32: the kernel's backward pass takes up to five times as long in bf16 (torch 2.13).
+    widened = query.device.type == "cpu" and dtype == torch.bfloat16
+    if widened:
+        query, key, value = query.float(), key.float(), value.float()
     # split, not slices: the gradient of a split is one concatenation, that of a slice is as long as the whole
     for (n, length), *parts in zip(
         groups, *(x[0].transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True
@@ -37,9 +42,10 @@ def grouped_attention(
         if sliding_window is not None and sliding_window < length:
             at = torch.arange(length, device=query.device)
             mask = (at[:, None] - at).abs() < sliding_window
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
+        with torch.autocast(q.device.type, enabled=False) if widened else nullcontext():
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
         outputs.append(out.transpose(1, 2).reshape(n * length, heads, size))
-    return torch.cat(outputs)[None], None
+    return torch.cat(outputs)[None].to(dtype), None
 
 
 def varlen_attention(

@@ -125,7 +125,7 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
         output_dir=f"{folder}/peer", max_steps=steps + 1, per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulate, train_sampling_strategy="group_by_length", optim="adamw_torch_fused",
         bf16=precision == "bf16", fp16=precision == "fp16", report_to="none", save_strategy="no", logging_strategy="no",
-        disable_tqdm=True, dataloader_num_workers=0,
+        disable_tqdm=True, dataloader_num_workers=0, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(model_config, attn_implementation="sdpa")
