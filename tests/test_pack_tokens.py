@@ -94,6 +94,30 @@ def test_forgetting_changes_nothing(monkeypatch, trained, sample):  # noqa: F811
     assert ids.tolist() == again.tolist() and lengths.tolist() == lengths_again.tolist()
 
 
+@pytest.mark.parametrize("slots", [1, 4, 20])
+def test_words_are_found_whatever_shares_their_slot(monkeypatch, slots):
+    """Words of 0 to 6 UTF-16 units; the ids of a word are here its code points and its number. No word, no ids."""
+    monkeypatch.setattr(pack.Words, "SLOTS_LOG2", slots)
+    number = {}
+
+    def cut(word):
+        assert word not in number
+        number[word] = len(number)
+        return [*map(ord, word), number[word]] if word else []
+
+    words = pack.Words(cut)
+    letters = ["\0", "a", "墨", "\ud7ff", "\uffff", "😀", "Ā"]
+    every = ["".join(some) for n in range(4) for some in itertools.product(letters, repeat=n)]
+    lines = [every[i : i + 50] for i in range(0, len(every), 50)]
+    text = "".join(" ".join(line) + "\n" for line in lines)
+    for _ in range(3):  # once they are cut, then they are known
+        ids, lengths = words.encode(text)
+        want = [[i for word in line if word for i in (*map(ord, word), number[word])] for line in lines]
+        assert ids.tolist() == [i for line in want for i in line]
+        assert lengths.tolist() == [len(line) for line in want]
+    assert [a.tolist() for a in words.encode("")] == [[], []]
+
+
 # --- sequences ------------------------------------------------------------------------------------------------
 
 
