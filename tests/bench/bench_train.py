@@ -168,13 +168,21 @@ def loader_speed(folder):
 
 
 def profile(trainer, first, steps):
-    """(table of the top operations, share of the time in which the GPU computes, seconds): the rest are launch gaps."""
+    """(table of the top operations, share of the time in which the GPU computes, seconds): the rest are launch gaps.
+
+    Of some steps on a GPU. On a CPU of one micro-batch, forward and backward, in this thread: of the threads that
+    do the work otherwise the profiler sees nothing.
+    """
     cuda = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
+    inputs, _ = trainer.batches.of_step(first)[0]
     synchronize()
     with torch.profiler.profile(activities=kinds) as found:
         start = time.perf_counter()
-        run_ours(trainer, steps, first)
+        if cuda:
+            run_ours(trainer, steps, first)
+        else:
+            trainer.gradients(inputs)
         seconds = time.perf_counter() - start
     busy = sum(e.self_device_time_total for e in found.key_averages()) / 1e6 if cuda else float("nan")
     key = "self_device_time_total" if cuda else "self_cpu_time_total"
@@ -186,6 +194,7 @@ def main():
     p.add_argument("--out", required=True, help="scratch folder")
     p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
     p.add_argument("--profile", action="store_true", help="write the top operations of a step to OUT, too")
+    p.add_argument("--precision", choices=("fp32", "bf16"), help="measure in this one only")
     p.add_argument("--quick", action="store_true", help="one round of one step with a tiny model: does it work at all?")
     args = p.parse_args()
     data = os.environ.get("SUZURI_DATA", os.path.join(ROOT, "../shared/data"))
@@ -197,6 +206,7 @@ def main():
     cases = [("bert-tiny", "bf16"), ("bert-base", "bf16")] if gpu else [("bert-tiny", "fp32")]
     if not gpu and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         cases.append(("bert-tiny", "bf16"))
+    cases = [case for case in cases if args.precision in (None, case[1])]
     print("model\tprecision\tours\tHF Trainer\tratio\tMFU")
     for config, precision in cases[: 1 if args.quick else None]:
         found = compare(folder, config, precision, gpu, args)
@@ -239,11 +249,11 @@ def compare(folder, config, precision, gpu, args):
     print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
     found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": best, "mfu": mfu}
     if args.profile:
-        table, busy, seconds = profile(trainer, 1000, 3 if gpu else 1)
+        table, busy, seconds = profile(trainer, 1000, 3)
         path = os.path.join(args.out, f"profile-{config}-{precision}.txt")
         with open(path, "w", encoding="utf-8") as f:
             f.write(table)
-        print(f"# profile: {path}; the GPU computes {busy:.0%} of {seconds:.2f} s")
+        print(f"# profile: {path}" + (f"; the GPU computes {busy:.0%} of {seconds:.2f} s" if gpu else ""))
     return found | {"first_step_seconds": first_step[0], "chunks_at_once": trainer.batches.at_once}
 
 
