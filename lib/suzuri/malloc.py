@@ -36,9 +36,11 @@ def on_huge_pages(path):
         libc = ctypes.CDLL("libc.so.6", use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         path = os.path.realpath(path)
-        with open("/proc/self/maps", encoding="utf-8") as maps:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             places = [line.split()[0].split("-") for line in maps if line.rstrip("\n").endswith(f" {path}")]
     except (OSError, AttributeError):
+        return
+    if not places:
         return
     with open(path, "rb", buffering=0) as f:
         size = os.fstat(f.fileno()).st_size
