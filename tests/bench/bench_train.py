@@ -217,7 +217,7 @@ def main():
 
 def compare(folder, config, precision, gpu, args):
     """Both sides in turn, on one model: the figures, printed and returned."""
-    settings = [f"precision={precision}"] + ([] if gpu else ["batch_tokens=32768"])
+    settings = [f"precision={precision}", "optim=adamw"] + ([] if gpu else ["batch_tokens=32768"])
     if args.quick:
         settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
         settings += ["model.num_attention_heads=4"]

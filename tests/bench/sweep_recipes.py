@@ -78,7 +78,15 @@ RECIPES = {
     "dropout 0.1": {"dropout": None},
     "Muon": {"optim": "muon"},
     "Muon, learning rate 4e-3": {"optim": "muon", "learning_rate": 4e-3},
+    "Muon, learning rate 8e-3": {"optim": "muon", "learning_rate": 8e-3},
     "modernbert": {"model": SMALL_MODERNBERT},
+    "modernbert, Muon, learning rate 4e-3": {"model": SMALL_MODERNBERT, "optim": "muon", "learning_rate": 4e-3},
+    "Muon, learning rate 4e-3, masking 30 %, the last tenth 15 %": {
+        "optim": "muon",
+        "learning_rate": 4e-3,
+        "mlm_probability": 0.3,
+        "mlm_probability_tail": 0.15,
+    },
 }
 
 
