@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Training speed beside Hugging Face's Trainer, both sides in one run: the same sequences, model, precision.
 
-Real tokens a second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling +
-train_sampling_strategy="group_by_length", with fused AdamW, at the best of several batch sizes on a GPU.
-Dropout is 0 on both sides. On a machine with a GPU the same command measures the tiny and the base model there,
-with MFU (model.flops over the data sheet's peak) and a profile.
+Real tokens a second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling on the batches
+that train_sampling_strategy="group_by_length" makes of the whole set, with fused AdamW: at the best of several batch
+sizes, and on a CPU also with tiny-plm's step, 256 sentences in one batch. Dropout is 0 on both sides. On a machine
+with a GPU the same command measures the tiny and the base model there, with MFU (model.flops over the data sheet's
+peak) and a profile.
 
 Example:
   python tests/bench/bench_train.py --out /tmp/bench
@@ -22,6 +23,7 @@ from multiprocessing import get_context
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from suzuri import tokenizer  # noqa: E402
 from suzuri.batches import ahead  # noqa: E402
@@ -36,8 +38,10 @@ from suzuri.tokens import Axis, micro_batches  # noqa: E402
 from suzuri.train import Trainer  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402
+from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: E402
 
 BATCHES = {True: (64, 128, 256, 512, 1024), False: (16, 32, 64)}  # of the peer, with and without a GPU: the best counts
+TINY_PLM_BATCH = 256  # sentences a step
 
 
 def prepare(data, out, quick):
@@ -105,6 +109,20 @@ class Clock(TrainerCallback):
         self.marks.append((time.perf_counter(), self.count[0]))
 
 
+def grouped_by_length(lengths, batch, accumulate, steps):
+    """The indices of some steps' sequences in group_by_length's micro-batches, lengths of all sorts in every step.
+
+    It sorts up to 50 steps' sequences, long ones first: a run of a few steps would see the long ones alone.
+    """
+    size = batch * accumulate
+    together = max(steps, min(len(lengths) // (size * 4), 50))
+    generator = torch.Generator().manual_seed(0)
+    found = get_length_grouped_indices(lengths, size, together, generator)[: size * together]
+    found = [found[i : i + batch] for i in range(0, len(found), batch)]
+    found = [found[(2 * i + 1) * len(found) // (2 * accumulate * steps)] for i in range(accumulate * steps)]
+    return [i for step in range(steps) for one in found[step::steps] for i in one]
+
+
 def run_peer(folder, model_config, precision, batch, accumulate, steps):
     """Real tokens a second of Hugging Face's Trainer; None where its batch does not fit."""
     shard, words = Shard(f"{folder}/train-000.safetensors"), tokenizer.load(f"{folder}/tokenizer")
@@ -116,14 +134,14 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
         return batch
 
     rows = []
-    for i in range(min(len(shard), batch * accumulate * (steps + 2))):
+    for i in grouped_by_length(np.diff(shard.offsets).tolist(), batch, accumulate, steps + 1):
         ids = shard[i].tolist()
         special = [int(i < 5) for i in ids]
         rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "special_tokens_mask": special})
     clock = Clock(count)
     args = TrainingArguments(
         output_dir=f"{folder}/peer", max_steps=steps + 1, per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulate, train_sampling_strategy="group_by_length", optim="adamw_torch_fused",
+        gradient_accumulation_steps=accumulate, train_sampling_strategy="sequential", optim="adamw_torch_fused",
         bf16=precision == "bf16", fp16=precision == "fp16", report_to="none", save_strategy="no", logging_strategy="no",
         disable_tqdm=True, dataloader_num_workers=0, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
@@ -229,25 +247,33 @@ def compare(folder, config, precision, gpu, args):
     sequences = round(trainer.recipe["batch_tokens"] * trainer.task.axis.num_sequences / trainer.task.axis.num_tokens)
     best = 32
     if not args.quick:  # the peer's best batch size, found once
-        steps, tried = 3 if gpu else 1, {}
+        tried = {}
         for size in BATCHES[gpu]:
-            tried[size] = apart(run_peer, folder, model_config, precision, size, max(1, sequences // size), steps) or 0
+            accumulate = max(1, sequences // size // (1 if gpu else 4))
+            tried[size] = apart(run_peer, folder, model_config, precision, size, accumulate, 3 if gpu else 1) or 0
         print(f"# HF Trainer, real tokens/s by batch size: { {b: round(v) for b, v in tried.items()} }")
         best = max(tried, key=tried.get)
-    accumulate = max(1, sequences // best)
     steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (2, 1)
-    mine, work, peer = [], [], []
+    # What is accumulated is still that large a batch's speed: the optimizer's part of it is a few thousandths.
+    peers = {best: max(1, sequences // best)} | ({} if gpu or args.quick else {TINY_PLM_BATCH: 4})
+    mine, work, peer = [], [], {batch: [] for batch in peers}
     for turn in range(1 if args.quick else args.rounds):
         speed, flop_rate = run_ours(trainer, steps, 1 + turn * steps)
         mine.append(speed)
         work.append(flop_rate)
-        peer.append(apart(run_peer, folder, model_config, precision, best, accumulate, peer_steps))
-    a, b = statistics.median(mine), statistics.median(peer)
+        for batch, accumulate in peers.items():
+            peer[batch].append(apart(run_peer, folder, model_config, precision, batch, accumulate, peer_steps))
+    speed = statistics.median(mine)
     with trainer.together():
         mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
-    print(f"{config}\t{precision}\t{a:,.0f}\t{b:,.0f} (batch {best})\t{a / b:.2f}\t{mfu:.1%}", flush=True)
+    for batch, speeds in peer.items():
+        theirs = statistics.median(speeds)
+        print(
+            f"{config}\t{precision}\t{speed:,.0f}\t{theirs:,.0f} (batch {batch})\t{speed / theirs:.2f}\t{mfu:.1%}",
+            flush=True,
+        )
     print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
-    found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "peer_batch": best, "mfu": mfu}
+    found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "mfu": mfu}
     if args.profile:
         table, busy, seconds = profile(trainer, 1000, 3)
         path = os.path.join(args.out, f"profile-{config}-{precision}.txt")

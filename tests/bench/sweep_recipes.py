@@ -5,7 +5,7 @@ Every recipe of RECIPES differs from "suzuri" in what its name says; "tiny-plm" 
 on the same tokens' worth of $SUZURI_DATA's web text (by default ../shared/data beside the checkout) with one
 tokenizer, and measured by the validation loss at 15 % masking on other documents than those trained on, always the
 same masks. With --tasks each model is then fine-tuned, too (bin/finetune). A recipe has as many tokens as it took
-to come down to tiny-plm's final loss.
+to come down to tiny-plm's final loss; "work" is a run's arithmetic (model.flops) beside that of "suzuri".
 
 Works in --out: data/ (shards, made once), runs/NAME/ (models, curves), results.json and recipes.md. What is there
 already is not made again: a sweep that was stopped goes on, --only NAME adds to it, and a run is what its settings
@@ -28,11 +28,16 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve()
 sys.path.insert(0, str(ROOT / "lib"))
 
 from suzuri.cli import count  # noqa: E402
+from suzuri.model import flops  # noqa: E402
+from suzuri.shards import Shard  # noqa: E402
+from transformers import AutoModelForMaskedLM  # noqa: E402
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
 # As many parameters in as many layers: modernbert's gated MLP has three matrices where bert's has two.
@@ -119,7 +124,7 @@ def prepare(folder, vocab_size):
 
 
 def train(name, args, data, runs):
-    """Train by a recipe, or go on with it -> (its folder, the curve [(tokens, validation loss)])."""
+    """Train by a recipe, or go on with it -> (its folder, the curve [(tokens, validation loss)], FLOPs)."""
     given = SUZURI | RECIPES[name]
     shape = json.loads(Path(args.model).read_text()) if args.model else {"model_type": "bert"} | SMALL
     shape |= given.pop("model", {}) if not args.model else {}
@@ -142,7 +147,12 @@ def train(name, args, data, runs):
     )
     lines = [json.loads(line) for line in (folder / "model/metrics.jsonl").read_text().splitlines()]
     curve = [(line["step"] * recipe["batch_tokens"], line["eval_loss"]) for line in lines if "eval_loss" in line]
-    return folder, curve
+    shard = Shard(f"{data}/{unit}/train-000.safetensors")
+    squares = int((np.diff(shard.offsets) ** 2).sum()) * args.tokens // len(shard.tokens)
+    masked = given.get("mlm_probability", 0.15)
+    masked += (given.get("mlm_probability_tail", masked) - masked) * 0.1
+    model = AutoModelForMaskedLM.from_pretrained(folder / "model")
+    return folder, curve, flops(model, args.tokens, round(masked * args.tokens), squares)
 
 
 def finetune(folder, args):
@@ -171,7 +181,8 @@ def table(results):
     """Markdown lines, the best loss first."""
     tokens, reference = results.get("tiny-plm", {"curve": [(1, 0.0)]})["curve"][-1]
     tasks = sorted({task for result in results.values() for task in result.get("tasks", {})})
-    head = ["recipe", "validation loss", *tasks, "tokens to tiny-plm's loss"]
+    head = ["recipe", "validation loss", *tasks, "tokens to tiny-plm's loss", "work"]
+    usual = results.get("suzuri", next(iter(results.values())))["flops"]
     yield f"| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}\n"
     for name, result in sorted(results.items(), key=lambda item: item[1]["curve"][-1][1]):
         reached = tokens_to_reach(result["curve"], reference)
@@ -184,6 +195,7 @@ def table(results):
             f"{result['curve'][-1][1]:.4f}",
             *scores,
             "never" if reached is None else f"{reached / tokens:.0%}",
+            f"{result['flops'] / usual:.2f}",
         ]
         yield f"| {' | '.join(cells)} |\n"
 
@@ -205,8 +217,8 @@ def main():
     prepare(data, args.vocab_size)
     results = {}
     for name in args.only or RECIPES:
-        folder, curve = train(name, args, data, args.out / "runs")
-        results[name] = {"curve": curve}
+        folder, curve, work = train(name, args, data, args.out / "runs")
+        results[name] = {"curve": curve, "flops": work}
         if args.tasks:
             results[name]["tasks"] = finetune(folder, args)
         text = "".join(table(results))
