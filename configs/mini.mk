@@ -1,0 +1,15 @@
+# mini: a BERT that two CPU cores train in an hour, on the first million sentences of each source, read as streams
+# that stop there. Large enough to tell it from its baselines (make eval), too small for more.
+STREAM ?= 1
+CC100_MAX_SENTENCE_NUM ?= 1000000
+CC100_MAX_TRAIN_SENTENCE_NUM ?= 0
+CC100_MAX_VALIDATION_SENTENCE_NUM ?= 10000
+CC100_NUM_FILES ?= 4
+JAWIKI_MAX_SENTENCE_NUM ?= 1000000
+JAWIKI_MAX_TRAIN_SENTENCE_NUM ?= 0
+JAWIKI_MAX_VALIDATION_SENTENCE_NUM ?= 5000
+JAWIKI_NUM_FILES ?= 4
+VOCAB_SIZE ?= 16384
+MAX_SEQ_LENGTH ?= 128
+MODEL ?= bert-mini
+MODEL_DISK ?= 500M
