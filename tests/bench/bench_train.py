@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -160,8 +161,8 @@ def apart(function, *args):
     """function(*args) in a process of its own, which neither finds our memory and threads nor leaves its own."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what our side has kept: the peer has the whole GPU, too
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
 
 
 def synchronize():
@@ -217,7 +218,6 @@ def main():
     args = p.parse_args()
     data = os.environ.get("SUZURI_DATA", os.path.join(ROOT, "../shared/data"))
     folder = prepare(data, os.path.join(args.out, "train-quick" if args.quick else "train"), args.quick)
-    keep_memory()  # as Trainer does
     results = {"torch": torch.__version__, "loader": loader_speed(folder), "cases": []}
     print("loader, M tokens/s (aim 50): " + ", ".join(f"{k} {v / 1e6:.1f}" for k, v in results["loader"].items()))
     gpu = torch.cuda.is_available()
@@ -227,14 +227,14 @@ def main():
     cases = [case for case in cases if args.precision in (None, case[1])]
     print("model\tprecision\tours\tHF Trainer\tratio\tMFU")
     for config, precision in cases[: 1 if args.quick else None]:
-        found = compare(folder, config, precision, gpu, args)
-        results["cases"].append(found)
+        results["cases"].append(apart(compare, folder, config, precision, gpu, args))
         with open(os.path.join(args.out, "bench_train.json"), "w", encoding="utf-8") as f:
             json.dump(results, f, indent=2)
 
 
 def compare(folder, config, precision, gpu, args):
     """Both sides in turn, on one model: the figures, printed and returned."""
+    keep_memory()  # as Trainer does
     settings = [f"precision={precision}", "optim=adamw"] + ([] if gpu else ["batch_tokens=32768"])
     if args.quick:
         settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
