@@ -1,4 +1,4 @@
-# mini: a BERT that two CPU cores train in an hour, on the first million sentences of each source, read as streams
+# mini: a BERT that two CPU cores train in half an hour (bf16), on the first million sentences of each source, read as streams
 # that stop there. Large enough to tell it from its baselines (make eval), too small for more.
 STREAM ?= 1
 CC100_MAX_SENTENCE_NUM ?= 1000000
