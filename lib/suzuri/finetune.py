@@ -289,7 +289,7 @@ class Bar(TrainerCallback):
 
 class GroupingTrainer(Trainer):
     """Batches of about equally long examples, so that half as much goes through the model: random ones are a third
-    to four sevenths padding on the tasks here. (`train_sampling_strategy="group_by_length"` would take five choices
+    to three fifths padding on the tasks here. (`train_sampling_strategy="group_by_length"` would take five choices
     for an example of length 5.)
     """
 

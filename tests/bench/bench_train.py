@@ -254,7 +254,7 @@ def compare(folder, config, precision, gpu, args):
         print(f"# HF Trainer, real tokens/s by batch size: { {b: round(v) for b, v in tried.items()} }")
         best = max(tried, key=tried.get)
     steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (2, 1)
-    # What is accumulated is still that large a batch's speed: the optimizer's part of it is a few thousandths.
+    # Four such batches to a step of the optimizer: it costs the peer less than one each, as tiny-plm has it.
     peers = {best: max(1, sequences // best)} | ({} if gpu or args.quick else {TINY_PLM_BATCH: 4})
     mine, work, peer = [], [], {batch: [] for batch in peers}
     for turn in range(1 if args.quick else args.rounds):
