@@ -229,12 +229,13 @@ $(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki $(call sampled,$(JA
 #   READ.NAME     the command that writes its text
 #   AMOUNTS.NAME  how much of it shuffle-split takes
 #   FILES.NAME    how many train files
-#   MOST.NAME     the disk that its text can need at the most
+#   LINES.NAME    how many sentences it has at most; 0: any number
 
 RAW.cc100-ja := $(if $(STREAM),,$(DATA)/raw/ja.txt.xz)
 READ.cc100-ja = $(BIN)/$(if $(STREAM),fetch-url $(call quote,$(CC100_JA_URL)) - | $(BIN)/cat-text,cat-text $(RAW.cc100-ja))
 AMOUNTS.cc100-ja = $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM)) \
   $(call limit,--train-lines,$(CC100_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(CC100_MAX_VALIDATION_SENTENCE_NUM)
+LINES.cc100-ja := $(CC100_MAX_SENTENCE_NUM)
 FILES.cc100-ja := $(CC100_NUM_FILES)
 
 RAW.jawiki := $(if $(STREAM),,$(DATA)/raw/jawiki)
@@ -242,6 +243,7 @@ READ.jawiki = $(BIN)/$(if $(STREAM),fetch-jawiki $(if $(JAWIKI_DATE),--date $(JA
   | $(BIN)/extract-wiki $(call limit,--max-documents,$(JAWIKI_MAX_DOCUMENTS)) $(call stats,extract-wiki)
 AMOUNTS.jawiki = $(call limit,--max-lines,$(JAWIKI_MAX_SENTENCE_NUM)) \
   $(call limit,--train-lines,$(JAWIKI_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(JAWIKI_MAX_VALIDATION_SENTENCE_NUM)
+LINES.jawiki := $(JAWIKI_MAX_SENTENCE_NUM)
 FILES.jawiki := $(JAWIKI_NUM_FILES)
 
 # Corpora of your own, named by their files under raw/.
@@ -250,6 +252,7 @@ own_name = $(firstword $(subst .txt, ,$(notdir $(1))))
 OWN := $(sort $(foreach file,$(OWN_FILES),$(call own_name,$(file))))
 $(foreach file,$(OWN_FILES),$(eval RAW.$(call own_name,$(file)) := $(file)))
 $(foreach name,$(OWN),$(eval READ.$(name) = $$(BIN)/cat-text $$(RAW.$(name))) $(eval FILES.$(name) := $(NUM_FILES)) \
+  $(eval LINES.$(name) := $(MAX_SENTENCE_NUM)) \
   $(eval AMOUNTS.$(name) = $$(call limit,--max-lines,$$(MAX_SENTENCE_NUM)) --valid-fraction $$(VALIDATION_FRACTION)))
 
 DATASETS := cc100-ja jawiki $(OWN)
@@ -272,7 +275,7 @@ raw_target = $(if $(filter jawiki,$(1)),$(RAW.$(1):=/manifest.json),$(RAW.$(1)))
 $(DATASETS:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(call raw_target,$$*) $(DATA)/.stamps/text-% | $(VENV)
 	$(call say,build-dataset-$*)
 	@rm -rf $(DATA)/text/$*.part $(DATA)/.stats/$* && mkdir -p $(DATA)/text $(DATA)/.stats/$*
-	$(call disk,"text/$*") --factor 10 $(DATA)/text $(RAW.$*)
+	$(call disk,"text/$*") --factor 10 $(call limit,--lines,$(LINES.$*)) $(DATA)/text $(RAW.$*)
 	@$(READ.$*) \
 	| $(BIN)/split-sentences --jobs $(HALF) $(call stats,split-sentences) \
 	| $(BIN)/filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) $(call stats,filter-sentences) \

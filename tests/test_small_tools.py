@@ -81,7 +81,9 @@ def test_check_disk(run_tool, tmp_path):
     assert b"this test: needs about 0.00 GB" in done.stderr
     done = run_tool("check-disk", "--need", "900T", tmp_path, status=1)
     assert done.stderr.startswith(b"check-disk: disk: this stage: needs about 900000.00 GB")
-    run_tool("check-disk", "--factor", 1e12, "--most", "1k", tmp_path, tmp_path / "a")
+    run_tool("check-disk", "--factor", 1e12, "--lines", "1k", tmp_path, tmp_path / "a")
+    done = run_tool("check-disk", "--lines", "1M", tmp_path)
+    assert b"needs about 0.30 GB" in done.stderr
 
 
 def test_manifest_written_and_verified(run_tool, tmp_path):
