@@ -168,7 +168,7 @@ class Packer:
         self.lines += len(texts)
         self.lines_cut += int((lengths > self.room).sum())
         if self.unit == "line":
-            return self._framed(ids, [n for length in lengths.tolist() for n in self._cut(length)])
+            return self._framed(ids, self._cut(lengths))
         ids, sequences, lengths = np.concatenate([self.held, ids]), [], iter(lengths.tolist())
         held = len(self.held)
         for line in lines:
@@ -177,9 +177,9 @@ class Packer:
                 if held and held + length > self.room:
                     sequences.append(held)
                     held = 0
-                *full, last = self._cut(length)
-                sequences += full
-                held += last
+                full = max(0, length - 1) // self.room
+                sequences += [self.room] * full
+                held += length - full * self.room
                 self.open = True
             elif self.open:
                 sequences.append(held)
@@ -193,10 +193,13 @@ class Packer:
         """(ids, lengths) of the document that is still open, if one is."""
         return self.pack([""])
 
-    def _cut(self, length):
-        """1000 ids in sequences of 510 -> [510, 490]; no ids are one empty sequence."""
-        full = max(0, length - 1) // self.room
-        return [self.room] * full + [length - full * self.room]
+    def _cut(self, lengths):
+        """Lines of 1000 and 7 ids in sequences of at most 510 -> [510, 490, 7]; no ids are one empty sequence."""
+        full = np.maximum(lengths - 1, 0) // self.room
+        last = np.cumsum(full + 1) - 1
+        cut = np.full(last[-1] + 1 if len(last) else 0, self.room)
+        cut[last] = lengths - full * self.room
+        return cut
 
     def _framed(self, ids, lengths):
         """Sequences with [CLS] before and [SEP] after each."""
