@@ -58,8 +58,7 @@ def commands(folder, quick):
         "pipe": [HERE / "bench_pipe.py", text, dump, *rounds, "--dump-copies", "1" if quick else "15"],
         "shuffle": [HERE / "bench_shuffle.py", text, *rounds],
         "tokenizer": [HERE / "bench_tokenizer.py", sentences, *rounds, *lines],
-        # As many lines for the peer: its start-up is to weigh no more than ours.
-        "pack": [HERE / "bench_pack.py", sentences, *rounds, *lines, "--peer-lines", "3000" if quick else "300000"],
+        "pack": [HERE / "bench_pack.py", sentences, *rounds, *lines],
     }
 
 
