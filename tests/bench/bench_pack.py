@@ -2,9 +2,8 @@
 """Time pack-tokens beside datasets.map with BertJapaneseTokenizer, and beside bare MeCab; alternating, medians.
 
   2 processes each: two pack-tokens, half the lines each, beside datasets.map(batched, num_proc=2) with the same
-                    tokenizer; sentences a second, start-up included (a million lines, for a shard has a few). The
-                    peer gets the first --peer-lines only, for which it takes longer still than ours for all, and is
-                    left out where it is not installed.
+                    tokenizer; sentences a second, start-up included, of which the peer has more: it gets as many
+                    lines unless --peer-lines says otherwise. It is left out where it is not installed.
   1 process each:   pack-tokens beside `fugashi -Owakati`, which finds the words and does nothing with them; CPU
                     seconds, for that is what a core is asked for.
 
@@ -74,8 +73,8 @@ def write_lines(path, lines):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("text", metavar="TEXT")
-    p.add_argument("--lines", type=int, default=1_000_000)
-    p.add_argument("--peer-lines", type=int, default=300_000)
+    p.add_argument("--lines", type=int, default=300_000)
+    p.add_argument("--peer-lines", type=int, help="default: as many")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     p.add_argument("--peer", metavar="TOKENIZER", help=argparse.SUPPRESS)
@@ -91,7 +90,7 @@ def main():
         with open(args.text, encoding="utf-8", newline="\n") as f:
             lines = list(itertools.islice((line for line in f if not line.isspace()), args.lines))
         half = len(lines) // 2
-        peer_lines = min(args.peer_lines, len(lines))
+        peer_lines = min(args.peer_lines or len(lines), len(lines))
         whole, one, two, few, many = (
             write_lines(folder / name, part)
             for name, part in (
