@@ -1,4 +1,4 @@
-"""unidic-lite made ready for segmenting alone: the same words in about two thirds of MeCab's time.
+"""unidic-lite made ready for segmenting alone: the same words in 70 to 87 % of the time, by the machine.
 
 Most of MeCab's time goes into waiting for memory: a table of 71 MB of what each pair of neighbouring words costs,
 read at random places, for words many of which cannot be in any best path. The copy made here once, and kept in the
