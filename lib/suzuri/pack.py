@@ -167,19 +167,24 @@ class Packer:
         ids, lengths = self.encode(texts)
         self.lines += len(texts)
         self.lines_cut += int((lengths > self.room).sum())
+        # 1000 ids are 1 full sequence of 510 and 490 over; no ids are one empty sequence.
+        full = np.maximum(lengths - 1, 0) // self.room
+        over = lengths - full * self.room
         if self.unit == "line":
-            return self._framed(ids, self._cut(lengths))
-        ids, sequences, lengths = np.concatenate([self.held, ids]), [], iter(lengths.tolist())
+            sequences = np.full(len(lengths) + full.sum(), self.room)
+            sequences[np.cumsum(full + 1) - 1] = over
+            return self._framed(ids, sequences)
+        ids, sequences = np.concatenate([self.held, ids]), []
+        cuts = zip(lengths.tolist(), full.tolist(), over.tolist(), strict=True)
         held = len(self.held)
         for line in lines:
             if line and not line.isspace():
-                length = next(lengths)
+                length, full, over = next(cuts)
                 if held and held + length > self.room:
                     sequences.append(held)
                     held = 0
-                full = max(0, length - 1) // self.room
                 sequences += [self.room] * full
-                held += length - full * self.room
+                held += over
                 self.open = True
             elif self.open:
                 sequences.append(held)
@@ -192,14 +197,6 @@ class Packer:
     def finish(self):
         """(ids, lengths) of the document that is still open, if one is."""
         return self.pack([""])
-
-    def _cut(self, lengths):
-        """Lines of 1000 and 7 ids in sequences of at most 510 -> [510, 490, 7]; no ids are one empty sequence."""
-        full = np.maximum(lengths - 1, 0) // self.room
-        last = np.cumsum(full + 1) - 1
-        cut = np.full(last[-1] + 1 if len(last) else 0, self.room)
-        cut[last] = lengths - full * self.room
-        return cut
 
     def _framed(self, ids, lengths):
         """Sequences with [CLS] before and [SEP] after each."""
