@@ -2,8 +2,8 @@
 """Time pack-tokens beside datasets.map with BertJapaneseTokenizer, and beside bare MeCab; alternating, medians.
 
   2 processes each: two pack-tokens, half the lines each, beside datasets.map(batched, num_proc=2) with the same
-                    tokenizer; sentences a second, start-up included, of which the peer has more: it gets as many
-                    lines unless --peer-lines says otherwise. It is left out where it is not installed.
+                    tokenizer; sentences a second, start-up included. The peer gets as many lines, or the first
+                    --peer-lines of them, and is left out where it is not installed.
   1 process each:   pack-tokens beside `fugashi -Owakati`, which finds the words and does nothing with them; CPU
                     seconds, for that is what a core is asked for.
 
