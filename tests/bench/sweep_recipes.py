@@ -39,18 +39,9 @@ from suzuri.model import flops  # noqa: E402
 from suzuri.shards import Shard  # noqa: E402
 from transformers import AutoModelForMaskedLM  # noqa: E402
 
-SMALL = {
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "intermediate_size": 384,
-}
+SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
 # As many parameters in as many layers: modernbert's gated MLP has three matrices where bert's has two.
-SMALL_MODERNBERT = SMALL | {
-    "model_type": "modernbert",
-    "intermediate_size": 256,
-    "global_attn_every_n_layers": 2,
-}
+SMALL_MODERNBERT = SMALL | {"model_type": "modernbert", "intermediate_size": 256, "global_attn_every_n_layers": 2}
 
 SUZURI = {
     "chunk_tokens": 2048,  # at least two a step, of the smallest batch too: a core each
@@ -84,10 +75,7 @@ RECIPES = {
     "masking 20 %": {"mlm_probability": 0.2},
     "masking 30 %": {"mlm_probability": 0.3},
     "masking 40 %": {"mlm_probability": 0.4},
-    "masking 30 %, the last tenth 15 %": {
-        "mlm_probability": 0.3,
-        "mlm_probability_tail": 0.15,
-    },
+    "masking 30 %, the last tenth 15 %": {"mlm_probability": 0.3, "mlm_probability_tail": 0.15},
     "whole words": {"whole_word_masking": True},
     "documents (UNIT=document)": {"unit": "document"},
     "embeddings not tied": {"model.tie_word_embeddings": False},
@@ -97,11 +85,7 @@ RECIPES = {
     "Muon, learning rate 4e-3": {"optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 8e-3": {"optim": "muon", "learning_rate": 8e-3},
     "modernbert": {"model": SMALL_MODERNBERT},
-    "modernbert, Muon, learning rate 4e-3": {
-        "model": SMALL_MODERNBERT,
-        "optim": "muon",
-        "learning_rate": 4e-3,
-    },
+    "modernbert, Muon, learning rate 4e-3": {"model": SMALL_MODERNBERT, "optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 4e-3, masking 30 %, the last tenth 15 %": {
         "optim": "muon",
         "learning_rate": 4e-3,
@@ -112,11 +96,7 @@ RECIPES = {
 
 
 def bash(command):
-    subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        check=True,
-        env={**os.environ, "PATH": path()},
-    )
+    subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, env={**os.environ, "PATH": path()})
 
 
 def path():
@@ -152,27 +132,15 @@ def train(name, args, data, runs):
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
     shape |= {"max_position_embeddings": 512}
     steps = args.tokens // given["batch_tokens"]
-    recipe = given | {
-        "model_config_file": "model.json",
-        "max_steps": steps,
-        "seed": args.seed,
-    }
-    recipe |= {
-        "eval_steps": max(1, steps // 20),
-        "eval_tokens": args.eval_tokens,
-        "logging_steps": max(1, steps // 20),
-    }
+    recipe = given | {"model_config_file": "model.json", "max_steps": steps, "seed": args.seed}
+    recipe |= {"eval_steps": max(1, steps // 20), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 20)}
     key = hashlib.sha256(json.dumps([recipe, shape, unit, args.vocab_size], sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / key
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "name").write_text(f"{name}\n")
     for file, content in ("recipe.json", recipe), ("model.json", shape):
         (folder / file).write_text(json.dumps(content, indent=2) + "\n")
-    print(
-        f"== {name}: {steps:,} steps of {recipe['batch_tokens']:,} tokens",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"== {name}: {steps:,} steps of {recipe['batch_tokens']:,} tokens", file=sys.stderr, flush=True)
     bash(
         f"train-mlm {folder}/recipe.json --train {data}/{unit} --valid {data}/valid.safetensors"
         f" --tokenizer {data}/tokenizer --output {folder}/model 2> >(tail -3 >&2)"
@@ -184,15 +152,11 @@ def train(name, args, data, runs):
     masked = given.get("mlm_probability", 0.15)
     masked += (given.get("mlm_probability_tail", masked) - masked) * 0.1
     model = AutoModelForMaskedLM.from_pretrained(folder / "model")
-    return (
-        folder,
-        curve,
-        flops(model, args.tokens, round(masked * args.tokens), squares),
-    )
+    return folder, curve, flops(model, args.tokens, round(masked * args.tokens), squares)
 
 
 def finetune(folder, args):
-    """{task: its main metric, mean over the seeds} of a trained model."""
+    """{task: its main metric, mean and deviation over the seeds} of a trained model."""
     found, key = {}, hashlib.sha256(args.finetune.encode()).hexdigest()[:12]
     for task in args.eval_tasks.split(","):
         result = folder / f"{task}-{key}.json"
@@ -224,12 +188,9 @@ def table(results):
         reached = tokens_to_reach(result["curve"], reference)
         scores = []
         for task in tasks:
-            metrics = result.get("tasks", {}).get(task)
-            scores.append(
-                ""
-                if metrics is None
-                else " ± ".join(f"{metrics[k]:.3f}" for k in ("mean", "deviation") if metrics[k] is not None)
-            )
+            metric = result.get("tasks", {}).get(task, {})
+            figures = [metric.get(key) for key in ("mean", "deviation")]  # of one seed there is no deviation
+            scores.append(" ± ".join(f"{figure:.3f}" for figure in figures if figure is not None))
         cells = [
             name,
             f"{result['curve'][-1][1]:.4f}",
@@ -242,50 +203,16 @@ def table(results):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "data/sweep",
-        metavar="DIR",
-        help="default data/sweep",
-    )
-    p.add_argument(
-        "--tokens",
-        type=count,
-        default=1_500_000,
-        metavar="N",
-        help="for each recipe; default 1.5M",
-    )
-    p.add_argument(
-        "--eval-tokens",
-        type=count,
-        default=50_000,
-        metavar="N",
-        help="of validation; default 50k",
-    )
+    p.add_argument("--out", type=Path, default=ROOT / "data/sweep", metavar="DIR", help="default data/sweep")
+    p.add_argument("--tokens", type=count, default=1_500_000, metavar="N", help="for each recipe; default 1.5M")
+    p.add_argument("--eval-tokens", type=count, default=50_000, metavar="N", help="of validation; default 50k")
     p.add_argument("--model", metavar="FILE", help="a model config; default: a small bert")
     p.add_argument("--vocab-size", type=count, default=8192, metavar="N", help="default 8192")
     p.add_argument("--seed", type=int, default=0, metavar="N")
-    p.add_argument(
-        "--only",
-        action="append",
-        choices=RECIPES,
-        metavar="NAME",
-        help="this recipe; may be given again",
-    )
+    p.add_argument("--only", action="append", choices=RECIPES, metavar="NAME", help="this recipe; may be given again")
     p.add_argument("--tasks", metavar="DIR", help="fine-tune on the tasks in DIR, too")
-    p.add_argument(
-        "--eval-tasks",
-        default="jsts,jcommonsenseqa",
-        metavar="A,B",
-        help="default jsts,jcommonsenseqa",
-    )
-    p.add_argument(
-        "--finetune",
-        default="",
-        metavar="ARGS",
-        help="options for bin/finetune; default: its own",
-    )
+    p.add_argument("--eval-tasks", default="jsts,jcommonsenseqa", metavar="A,B", help="default jsts,jcommonsenseqa")
+    p.add_argument("--finetune", default="", metavar="ARGS", help="options for bin/finetune; default: its own")
     args = p.parse_args()
     data = args.out / f"data-{args.vocab_size}"
     prepare(data, args.vocab_size)
