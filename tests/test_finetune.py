@@ -303,6 +303,7 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     task = TASKS[name]
     examples = toy(task.kind)
     given = {"learning_rates": [1e-6, 5e-3], "epochs": 8, "batch_size": 16, "max_length": task.max_length}
+    given["precision"] = "bf16" if name == "jsick" else "fp32"
     if name != "jsts":
         given["learning_rates"] = [5e-3]
     with Progress() as bar:
@@ -313,6 +314,17 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
             assert set(used["held_out"]) == {1e-6, 5e-3}
             again, _ = finetune.run(task, str(folder), examples, examples[:30], given, 1, False, bar)
             assert again == runs
+
+
+def test_a_regression_starts_at_the_mean(finetune, encoders):
+    """A head that says 0 says the mean of the training labels, and what it has to learn is 0 on average."""
+    examples = [{"texts": ("墨", "紙"), "label": label} for label in (1.0, 2.0, 4.5)]
+    features = finetune.Features(TASKS["jsts"], encoders["char"], 16, examples)
+    inputs = [f for n, e in enumerate(examples) for f in features(e, n)]
+    assert [f["labels"] for f in inputs] == [-1.5, -0.5, 2.0]
+    logits = [np.array([f["labels"]]) for f in inputs]
+    assert finetune.predictions_of(features, examples, inputs, logits) == [1.0, 2.0, 4.5]
+    assert finetune.predictions_of(features, examples, inputs, [np.zeros(1)] * 3) == [2.5] * 3
 
 
 def test_finetune_prints_one_object(tmp_path, run_tool):

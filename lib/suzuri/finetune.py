@@ -8,6 +8,7 @@ which it is farthest from an edge.
 import math
 import tempfile
 from itertools import groupby
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def run(task, folder, train, valid, settings, seeds, random_weights, bar):
     """([{metric: value} of `valid`, one a seed], settings as used).
 
     settings: learning_rates (the best on a held-out tenth of `train` is taken), epochs, batch_size,
-    max_length (at most what the model takes).
+    max_length (at most what the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 where a GPU has it).
     """
     encoder = Encoder(folder)
     max_length = min(settings["max_length"], longest_input(folder))
@@ -86,10 +87,15 @@ def windows(length, room):
 
 
 class Features:
-    """Makes the inputs of a task's model from examples; `labels` are the classes or tags seen in training."""
+    """Makes the inputs of a task's model from examples; `labels` are the classes or tags seen in training.
+
+    A regression's targets are counted from their mean in training, `mean`: a new head starts at 0, and a small model
+    that has to find the mean first spends its short training on that.
+    """
 
     def __init__(self, task, encoder, max_length, train):
         self.task, self.encoder, self.max_length = task, encoder, max_length
+        self.mean = fmean(e["label"] for e in train) if task.kind == "regression" else 0
         self.known = {}  # texts come again and again: a question with each of its choices, a context
         if task.kind == "classes":
             self.labels = sorted({e["label"] for e in train})
@@ -127,7 +133,7 @@ class Features:
     def classes(self, example, n):
         a, b = (self.encode(text)[0] for text in example["texts"])
         label = example["label"]
-        label = self.number.get(label, IGNORED) if self.task.kind == "classes" else label
+        label = self.number.get(label, IGNORED) if self.task.kind == "classes" else label - self.mean
         return [{**self.encoder.join(a, b, self.max_length), "labels": label, "_example": n}]
 
     regression = classes
@@ -182,7 +188,7 @@ def predictions_of(features, examples, inputs, logits):
     """
     task = features.task
     if task.kind == "regression":
-        return [float(row[0]) for row in logits]
+        return [float(row[0]) + features.mean for row in logits]
     if task.kind == "classes":
         return [features.labels[int(row.argmax())] for row in logits]
     if task.kind == "choices":
@@ -310,6 +316,10 @@ def fit(features, folder, train, settings, seed, random_weights, bar):
     inputs = [f for n, example in enumerate(train) for f in features(example, n)]
     steps = math.ceil(len(inputs) / settings["batch_size"]) * settings["epochs"]
     bar.expect(steps)
+    on_gpu = torch.cuda.is_available()
+    bf16 = settings["precision"] == "bf16" or (
+        settings["precision"] == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    )
     args = TrainingArguments(
         output_dir=tempfile.gettempdir(),  # nothing is saved
         save_strategy="no",
@@ -324,8 +334,9 @@ def fit(features, folder, train, settings, seed, random_weights, bar):
         warmup_steps=math.ceil(settings["warmup_ratio"] * steps),
         weight_decay=settings["weight_decay"],
         lr_scheduler_type="linear",
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=bf16,
+        use_cpu=bf16 and not on_gpu,  # without it the Trainer refuses bf16 there
+        dataloader_pin_memory=on_gpu,
         seed=seed,
         data_seed=seed,
     )
