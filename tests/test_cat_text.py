@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,13 @@ def test_damage_is_an_error_that_names_the_file(run_tool, tmp_path, pack, how, w
     assert done.stderr.decode().startswith(f"cat-text: {name}: damaged or cut short (")
     assert done.stderr.count(b"\n") == 1
     assert b"other" not in done.stdout
+
+
+def test_a_full_disk_is_no_damage(bin_dir, tmp_path):
+    (tmp_path / "x.xz").write_bytes(lzma.compress(random.Random(0).randbytes(100_000)))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([bin_dir / "cat-text", tmp_path / "x.xz"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and b"standard output" in done.stderr and b"damaged" not in done.stderr
 
 
 def test_a_missing_tool_is_named(bin_dir, tmp_path):

@@ -104,6 +104,24 @@ def test_text_and_shard_give_the_same_figures(models, run_tool, tmp_path):
     assert found["pseudo_perplexity"] == pytest.approx(direct.perplexity, abs=1e-3, rel=1e-4)
 
 
+def test_too_short_and_too_long(models, run_tool, tmp_path):
+    folder = models["wordpiece"]
+    assert b"none of its tokens was masked" in run_tool("eval-mlm", folder, stdin="。\n", status=1).stderr
+    shard = tmp_path / "long.safetensors"
+    run_tool("pack-tokens", "--tokenizer", folder, "--max-seq-length", 500, shard, stdin="東京の" * 40 + "\n")
+    assert b"longer than the 49 tokens" in run_tool("eval-mlm", folder, shard, status=1).stderr
+
+
+def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
+    """As large a vocabulary, but not the one that the model's manifest names."""
+    folder, shard = tmp_path / "model", tmp_path / "x.safetensors"
+    shutil.copytree(models["wordpiece"], folder)
+    run_tool("pack-tokens", "--tokenizer", folder, shard, stdin="硯で墨をする。\n")
+    manifest = {"format": "suzuri-manifest/1", "settings": {"tokenizer": "0" * 64}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert b"packed with tokenizer_sha256" in run_tool("eval-mlm", folder, shard, status=1).stderr
+
+
 def test_a_shard_has_no_characters(models, run_tool):
     done = run_tool("eval-mlm", models["char"], "valid.safetensors", "--pseudo-perplexity", 9, status=2)
     assert b"--text" in done.stderr

@@ -114,6 +114,37 @@ def test_manifest_written_and_verified(run_tool, tmp_path):
     assert b"x.txt: missing" in run_tool("verify-manifest", folder, status=1).stdout
 
 
+def test_a_record_of_fetch_url_is_not_believed_when_checking(run_tool, tmp_path):
+    run_tool("fetch-url", ROOT / "README.md", tmp_path / "raw")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "x.txt").write_text("硯")
+    run_tool("write-manifest", "--source", tmp_path / "raw", folder)
+    run_tool("verify-manifest", tmp_path)
+    when = os.stat(tmp_path / "raw")
+    damaged = bytearray((tmp_path / "raw").read_bytes())
+    damaged[100] ^= 1
+    (tmp_path / "raw").write_bytes(damaged)
+    os.utime(tmp_path / "raw", ns=(when.st_atime_ns, when.st_mtime_ns))
+    assert b"is not what" in run_tool("verify-manifest", tmp_path, status=1).stdout
+
+
+@pytest.mark.parametrize(
+    "manifest, told",
+    [
+        ({"format": "suzuri-manifest/1", "tool": "train-mlm", "outputs": {"x": {}}, "unlisted": []}, b"by train-mlm"),
+        ({"name": "PWA"}, b"not a manifest of suzuri"),
+        ({"format": "suzuri-manifest/1", "tool": "shuffle-split", "outputs": {}, "unlisted": []}, b"x in it is not"),
+    ],
+)
+def test_no_tool_replaces_what_it_did_not_make(run_tool, tmp_path, manifest, told):
+    (tmp_path / "x").write_text("硯")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert told in run_tool("shuffle-split", "--valid-lines", 1, tmp_path, stdin=TEXT, status=1).stderr
+    tool = ("fetch-jawiki", ROOT / "data/sample/jawiki", tmp_path)
+    assert run_tool(*tool, status=1).stderr and (tmp_path / "x").read_text() == "硯"
+
+
 def test_an_empty_folder_has_no_manifest(run_tool, tmp_path):
     assert b"no manifest.json here or below" in run_tool("verify-manifest", tmp_path, status=1).stderr
 

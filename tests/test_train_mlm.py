@@ -61,7 +61,7 @@ def test_folder_and_summary(finished):
     manifest = json.loads((out / "manifest.json").read_text())
     assert {"model.safetensors", "config.json", "README.md", "vocab.txt"} <= set(manifest["outputs"])
     assert not any(name.startswith(("runs", "metrics", "checkpoints")) for name in manifest["outputs"])
-    assert len(os.listdir(out / "checkpoints")) == 1 and len(os.listdir(out / "runs")) == 1
+    assert len(os.listdir(out / "checkpoints")) == 2 and len(os.listdir(out / "runs")) == 1
     before, after = re.search(r"validation loss (\S+) -> (\S+),", stderr.splitlines()[-1]).groups()
     assert float(after) < float(before) - 0.1
     card = (out / "README.md").read_text()
@@ -125,6 +125,28 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
     lines = lines_of(task / "out")
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8, 10, 12, 14, 16]
     assert without_speed(lines)[:10] == without_speed(lines_of(finished[0] / "out"))
+
+
+def test_fewer_steps_than_are_done(finished, tmp_path):
+    """Of an unfinished run that is an error; beside a finished one with so many steps, its extension just waits."""
+    task = tmp_path / "task"
+    shutil.copytree(finished[0], task)
+    args = [str(a).replace(str(finished[0]), str(task)) for a in make_task(task)]
+    shutil.copytree(task / "out", task / "out.part")
+    assert "all 12 steps are done" in run(*args)
+    shutil.rmtree(task / "out")
+    assert "has done 12 steps, and only 7 are wanted" in run(*args, "--set", "max_steps=7", status=1)
+
+
+def test_killed_when_all_but_renamed(finished, tmp_path):
+    """The settings stay beside the checkpoints to the end: others are refused there, too."""
+    task = tmp_path / "task"
+    shutil.copytree(finished[0], task)
+    args = [str(a).replace(str(finished[0]), str(task)) for a in make_task(task)]
+    (task / "out").rename(task / "out.part")
+    assert "another learning_rate" in run(*args, "--set", "learning_rate=9e-3", status=1)
+    run(*args)
+    assert weights(task / "out") == weights(finished[0] / "out")
 
 
 SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")

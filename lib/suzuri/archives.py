@@ -21,6 +21,8 @@ KINDS = (
     (rb"", (["cat"],), "coreutils"),
 )
 MAGIC_SIZE = 10
+# What these tools say when it is their output that fails.
+NOT_WRITTEN = re.compile("write error|write\\(|no space left|file too large|quota exceeded", re.I)
 NOT_DATA = re.compile(r"\..*|_SUCCESS|.*\.part|.*\.part\.json")
 
 
@@ -92,6 +94,8 @@ def unpack(source, name, sink=None):
         raise BrokenPipeError
     lines = [line.removeprefix(f"{argv[0]}:").strip(" \t\n.") for line in said.splitlines() if line.strip()]
     what = lines[0].removeprefix("(stdin):").removeprefix("stdin:").strip() if lines else f"status {status}"
+    for line in filter(NOT_WRITTEN.search, lines if sink is None else ()):
+        raise DataError("standard output", line.removeprefix("(stdout):").removeprefix("stdout:").strip())
     raise DataError(name, f"damaged or cut short ({argv[0]}: {what}); fetch it again")
 
 

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import zlib
+from contextlib import contextmanager
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from suzuri.cli import note
+from suzuri.cli import DataError, note
 from suzuri.files import unlink_quietly
 
 NAME = re.compile(r"step-(\d{8})-([0-9a-f]{8})\.safetensors")
@@ -33,6 +34,15 @@ def found(folder):
     return [os.path.join(folder, name) for name in sorted(names, reverse=True) if NAME.fullmatch(name)]
 
 
+@contextmanager
+def written(path):
+    """What safetensors could not write is told like any other file: its error is none of Python's."""
+    try:
+        yield
+    except SafetensorError as e:
+        raise DataError(path, f"{e}; make room, then the same command goes on from the last checkpoint") from None
+
+
 def save(folder, state, model, optimizers, keep):
     """Write the checkpoint of `state` (a JSON-able dict with "step"), then drop all but the newest `keep`."""
     os.makedirs(folder, exist_ok=True)
@@ -47,7 +57,8 @@ def save(folder, state, model, optimizers, keep):
                 state["adam_step"] = int(value)  # less than the run's step where fp16 skipped some
     tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
     part = os.path.join(folder, "checkpoint.part")
-    save_file(tensors, part, metadata={"state": json.dumps(state)})
+    with written(part):
+        save_file(tensors, part, metadata={"state": json.dumps(state)})
     with open(part, "rb") as f:
         os.fsync(f.fileno())
     path = os.path.join(folder, f"step-{state['step']:08d}-{crc32(part)}.safetensors")

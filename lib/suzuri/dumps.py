@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from suzuri.cli import DataError
 from suzuri.fetch import NotFound, listing, local_path, to_file
-from suzuri.files import MANIFEST, read_manifest, sha256, unlink_quietly, write_manifest
+from suzuri.files import MANIFEST, read_manifest, refuse_others_folder, sha256, unlink_quietly, write_manifest
 
 ROOT_URL = "https://dumps.wikimedia.org/other/cirrus_search_index/"
 INDEX = "index_name=jawiki_content/"
@@ -169,12 +169,9 @@ def _link(source, path):
 
 def open_part(folder, dump):
     """FOLDER.part/, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise DataError(folder, "is not a folder")
     part = f"{folder}.part"
-    ours = any(os.path.exists(os.path.join(f, MANIFEST)) for f in (folder, part))
-    if not ours and os.path.isdir(folder) and os.listdir(folder):
-        raise DataError(folder, f"holds files but no {MANIFEST}, so it was not made here; give another folder")
+    if not os.path.exists(os.path.join(part, MANIFEST)):  # else close_part was killed when it removed FOLDER
+        refuse_others_folder(folder)
     if _source(part) != dump.url:
         shutil.rmtree(part, ignore_errors=True)
         if _source(folder) == dump.url:  # asked for again: keep what is still as it was

@@ -56,10 +56,12 @@ def connect(url, offset, known, timeout):
     """GET `url` from byte `offset` on -> (response, the offset it really starts at, what it is).
 
     What it is: {url, size, etag, last_modified}, None where the server does not say. `known` is the same of
-    the bytes held already: when the file is another one by now, or the server knows no Range, the response
-    starts at 0.
+    the bytes held already: when the file is another one by now, or nobody can tell (the server knows no Range, or
+    said neither ETag nor Last-Modified), the response starts at 0.
     """
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    if offset and not (known["etag"] or known["last_modified"]):
+        offset = 0
     if offset:
         headers["Range"] = f"bytes={offset}-"
         if same_as := _validator(known):
@@ -190,6 +192,8 @@ def to_file(url, path, *, sha256=None, record=True, progress=None, **options):
     the next call goes on from there (`resumed`: bytes that it found). With `record`, the answer stays beside
     the file as PATH.json. `sha256` is checked; `options` are those of `blocks`.
     """
+    if os.path.isdir(path):
+        raise DataError(path, "is a folder; name the file that is to be in it")
     part, side = f"{path}.part", f"{path}.part.json"
     exists = os.path.exists
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):

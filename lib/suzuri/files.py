@@ -43,13 +43,10 @@ def unlink_quietly(path):
 def replacing_folder(path):
     """Work in PATH.part/, renamed to PATH/ at the end; a folder of ours that stands there is replaced.
 
-    A folder with files but no manifest.json is somebody else's: refused.
+    Any other folder with files in it is refused.
     """
     path = os.path.normpath(path)
-    if os.path.isdir(path) and os.listdir(path) and not os.path.exists(os.path.join(path, MANIFEST)):
-        raise DataError(path, f"holds files but no {MANIFEST}, so it was not made by {TOOL}; give another folder")
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise DataError(path, "is not a folder")
+    refuse_others_folder(path)
     part = f"{path}.part"
     shutil.rmtree(part, ignore_errors=True)  # left by a killed run
     os.makedirs(part)
@@ -61,6 +58,25 @@ def replacing_folder(path):
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def refuse_others_folder(path):
+    """Raise DataError unless PATH can be replaced: not there, an empty folder, or this tool's and nothing besides."""
+    if not os.path.exists(path):
+        return
+    if not os.path.isdir(path):
+        raise DataError(path, "is not a folder")
+    names = os.listdir(path)
+    if not names:
+        return
+    if MANIFEST not in names:
+        raise DataError(path, f"holds files but no {MANIFEST}, so it was not made by {TOOL}; give another folder")
+    manifest = read_manifest(path)
+    if manifest.get("tool") != TOOL:
+        raise DataError(path, f"was made by {manifest.get('tool')}, not by {TOOL}; give another folder")
+    ours = {MANIFEST, *manifest["unlisted"], *(name.split("/")[0] for name in manifest["outputs"])}
+    if strangers := sorted(set(names) - ours):
+        raise DataError(path, f"{strangers[0]} in it is not {TOOL}'s and would be lost; move it away")
 
 
 def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None, unlisted=()):
@@ -141,7 +157,7 @@ def verify(folder):
         if not os.path.exists(path):
             yield path, GONE
         else:
-            same = recorded_sha256(path) == recorded
+            same = (recorded_sha256(path) if os.path.isdir(path) else sha256(path)) == recorded
             yield path, None if same else f"is not what {folder} was made from"
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)

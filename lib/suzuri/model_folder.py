@@ -11,13 +11,21 @@ from suzuri.cli import DataError, note
 from suzuri.files import MANIFEST, read_manifest, replacing, sha256, write_manifest
 from suzuri.metrics import EVENTS, FILE
 
-CHECKPOINTS, SETTINGS = "checkpoints", "run.json"
+CHECKPOINTS = "checkpoints"
+SETTINGS = "run.json"  # beside the checkpoints, of which it tells what they are the work of
 
 
 def weights_sha256(folder):
     """sha256 of a model folder's weights; the name itself for a model on the Hub."""
     path = os.path.join(folder, "model.safetensors")
     return sha256(path) if os.path.exists(path) else folder
+
+
+def trained_with(folder):
+    """tokenizer_sha256() of the tokenizer that a model of ours was trained with; None for any other model."""
+    if not os.path.exists(os.path.join(folder, MANIFEST)):
+        return None
+    return read_manifest(folder)["settings"].get("tokenizer")
 
 
 class Folder:
@@ -31,7 +39,7 @@ class Folder:
 
     def is_finished(self):
         """Whether OUTPUT already has all the steps; raises DataError when it is the work of other settings."""
-        if os.path.isdir(self.part) or not os.path.isdir(self.output) or not os.listdir(self.output):
+        if not os.path.isdir(self.output) or not os.listdir(self.output):
             return False
         if not os.path.exists(os.path.join(self.output, MANIFEST)):
             raise DataError(self.output, f"holds files but no {MANIFEST}, so it is not ours; give another folder")
@@ -50,7 +58,7 @@ class Folder:
             os.remove(os.path.join(f"{self.part}.part", MANIFEST))
             os.rename(f"{self.part}.part", self.part)
         os.makedirs(self.checkpoints, exist_ok=True)
-        path = os.path.join(self.part, SETTINGS)
+        path = os.path.join(self.checkpoints, SETTINGS)
         if not os.path.exists(path):
             with replacing(path, "w", encoding="utf-8") as f:
                 json.dump(self.settings, f, ensure_ascii=False, indent=2)
@@ -74,10 +82,10 @@ class Folder:
 
         `before` and `after` are evaluations: lines of metrics.jsonl.
         """
-        os.remove(os.path.join(self.part, SETTINGS))  # they are in the manifest
         for path in checkpoint.found(self.checkpoints)[1:]:
             os.remove(path)
-        model.save_pretrained(self.part)
+        with checkpoint.written(self.part):
+            model.save_pretrained(self.part)
         for name in sorted(os.listdir(task.args.tokenizer)):
             path = os.path.join(task.args.tokenizer, name)
             if name != MANIFEST and os.path.isfile(path):

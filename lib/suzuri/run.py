@@ -75,6 +75,12 @@ class Run:
             checkpoint.load(path, state, self.trainer.model, self.trainer.optimizers)
             self.trainer.scaler.load_state_dict(state["scaler"])
             self.step, self.losses = state["step"], state["losses"]
+            if self.step > self.task.steps:
+                raise DataError(
+                    self.folder.part,
+                    f"has done {self.step:,} steps, and only {self.task.steps:,} are wanted; raise max_steps, or begin "
+                    f"anew: make clean-model-{os.path.basename(self.folder.output)}",
+                )
             if self.ranks.is_first:
                 note(f"going on after step {self.step:,} of {self.task.steps:,} ({os.path.basename(path)})")
         self.saved_step, self.last_checkpoint, self.saved_at = self.step, path, time.monotonic()
