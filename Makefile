@@ -175,11 +175,17 @@ LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firs
 
 ifneq ($(and $(GOALS),$(if $(SUZURI_LOCK)$(strip $(LOOKING)),,yes)),)
 
+# Without a -j of the user's the work for one goal is parallel, the goals follow one another: `make clean-text shards`.
+INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
 .PHONY: $(GOALS) locked
-$(GOALS): locked ;
+$(GOALS): locked ; @:
 locked: | $(VENV)
-	+@mkdir -p $(DATA); case "$${MAKEFLAGS-}" in *-j*) jobs= ;; *) jobs=-j$(JOBS) ;; esac; \
-	  exec $(BIN)/hold-lock $(DATA)/.lock -- $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held $$jobs $(GOALS)
+	+@mkdir -p $(DATA); flags=$${MAKEFLAGS-}; set -- $(GOALS); \
+	  case " $${flags%% -- *}" in \
+	    *" -j"*|*--jobserver*) set -- $(INNER) "$$@" ;; \
+	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \
+	       else set -- bash -ec 'for goal; do $(INNER) -j$(JOBS) "$$goal"; done' make "$$@"; fi ;; \
+	  esac; exec $(BIN)/hold-lock $(DATA)/.lock -- "$$@"
 
 else
 
@@ -208,9 +214,12 @@ SETTINGS.raw-cc100-ja := CC100_JA_URL
 SETTINGS.raw-jawiki := JAWIKI_URL JAWIKI_DATE
 
 # The embedded corpus in the layouts of the real sources (profile demo reads it from there).
-$(DATA)/sample/manifest.json: $(wildcard $(SAMPLE)/*/*.txt) | $(VENV)
+SAMPLE_FILES := $(wildcard $(SAMPLE)/*/*.txt)
+SETTINGS.sample := SAMPLE_FILES
+$(DATA)/raw/sample/manifest.json: $(SAMPLE_FILES) $(DATA)/.stamps/sample | $(VENV)
+	@mkdir -p $(DATA)/raw
 	@$(BIN)/pack-sample $(SAMPLE) $(@D)
-sampled = $(if $(filter $(DATA)/sample/%,$(1)),$(DATA)/sample/manifest.json)
+sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
 
 $(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call sampled,$(CC100_JA_URL)) | $(VENV)
 	$(call say,download-cc100-ja: $(CC100_JA_URL))
@@ -406,11 +415,12 @@ $(foreach folder,$(BASELINES),$(eval ROW.$(notdir $(abspath $(folder))) := $(fol
 ROWS := $(LAST) random-weights bag-of-words $(notdir $(abspath $(BASELINES)))
 RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
+$(foreach row,$(ROWS),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS
 EVAL_ENV := $(if $(VENV),$(if $(call unless_installed,installed-eval.txt,requirements-eval.txt),$(ROOT)/.venv/installed-eval.txt))
 
 $(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(DATA)/models/%,$$(ROW.$$(*D)))) \
-    $$(wildcard $(TASKS)/$$(*F)/*.json*) $(DATA)/.stamps/eval-tasks | $(VENV) $(EVAL_ENV)
+    $$(wildcard $(TASKS)/$$(*F)/*.json*) $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $(EVAL_ENV)
 	$(call say,finetune $(ROW.$(*D)) $(*F))
 	@mkdir -p $(@D)
 	@$(BIN)/finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(FINETUNE) >$@.part && mv $@.part $@

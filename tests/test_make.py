@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -320,6 +321,39 @@ def test_cleaning_spares_raw(built, tmp_path):
     assert contents(copy, "raw") == contents(data, "raw")
     make("clean-raw", f"DATA={copy}", *variables[1:])
     assert not (copy / "raw").exists()
+
+
+def test_goals_follow_one_another(built, tmp_path):
+    data, variables = built
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy, symlinks=True)
+    make("clean-shards", "shards", f"DATA={copy}", *variables[1:])
+    assert contents(copy, "shards/jawiki") == contents(data, "shards/jawiki")
+
+
+def test_random_weights_are_of_the_last_model(tmp_path):
+    """A row of the table that stands for another model now is made anew, whatever the dates of the files."""
+    row = [f"DATA={tmp_path}", "PROFILE=demo", f"TASKS={tmp_path}", "EVAL_TASKS=jsts"]
+    stamp = tmp_path / ".stamps/eval-row-random-weights"
+    for model in ("demo-jawiki", "demo-cc100-ja"):
+        recipes = f"TRAIN_PARAM_JSONS={ROOT}/configs/train-{model}.json"
+        assert make("-q", stamp, *row, recipes, status=None).returncode == 1
+        make(stamp, *row, recipes)
+        assert model in stamp.read_text()
+        make("-q", stamp, *row, recipes)
+
+
+def test_the_sample_of_another_folder(tmp_path):
+    """DATA=ROOT/data is no special case, and a sample with fewer files is another sample."""
+    assert "data/raw/sample" in make("-n", "download-cc100-ja", "PROFILE=demo", f"DATA={ROOT}/data").stdout
+    sample = tmp_path / "sample"
+    shutil.copytree(ROOT / "data/sample", sample)
+    common = ["download-cc100-ja", "PROFILE=demo", f"DATA={tmp_path}/data", f"SAMPLE={sample}"]
+    make(*common)
+    whole = (tmp_path / "data/raw/ja.txt.xz").stat().st_size
+    next((sample / "cc100").glob("*.txt")).unlink()
+    make(*common)
+    assert (tmp_path / "data/raw/ja.txt.xz").stat().st_size < whole
 
 
 def test_unknown_profile():

@@ -254,6 +254,11 @@ def truncated_shard(folder):
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def misspelt_model(folder):
+    path = folder / json.loads((folder / "recipe.json").read_text())["model_config_file"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layer": 3}))
+
+
 def no_shards(folder):
     shutil.rmtree(folder / "shards")
     (folder / "shards").mkdir()
@@ -280,6 +285,9 @@ def recipe(**keys):
         (recipe(model_type="bert"), "here it is model_config_file"),
         (recipe(batch_tokens=100), "batch_tokens is 100, but must be a multiple of chunk_tokens (128)"),
         (recipe(precision="fp8"), "must be one of auto, fp32, bf16, fp16"),
+        (recipe(num_train_epochs=float("inf")), "num_train_epochs is Infinity, but must be a number above 0"),
+        (recipe(seed=1 << 64), "but must be a whole number from 0 on"),
+        (misspelt_model, "unknown key 'num_hidden_layer' for a bert model; did you mean 'num_hidden_layers'?"),
         (recipe(model_config_file="-"), "needs model_config_file"),
         (recipe(model_config_file="nowhere.json"), "neither beside the recipe nor in the current directory"),
         (recipe(chunk_tokens=32), "chunk_tokens is less than the longest sequence"),

@@ -62,10 +62,13 @@ def run(task, folder, train, valid, settings, seeds, random_weights, bar):
         for rate in rates:
             tried[rate] = scored(rate, 0, most, held)[task.metrics[0]]
             note(f"{task.name}: learning rate {rate:g}: {task.metrics[0]} {tried[rate]:.4f} on held-out examples")
-    best = max(rates, key=lambda rate: tried.get(rate, 0))
+        tried = {rate: None if math.isnan(value) else value for rate, value in tried.items()}  # NaN is no JSON
+    best = max(rates, key=lambda rate: -2 if tried.get(rate) is None else tried[rate])
     runs = []
     for seed in range(seeds):
         runs.append(scored(best, seed, train, valid))
+        if any(map(math.isnan, runs[-1].values())):
+            raise DataError(task.name, f"seed {seed} diverged at a learning rate of {best:g}; try lower ones")
         told = ", ".join(f"{name} {value:.4f}" for name, value in runs[-1].items())
         note(f"{task.name}: seed {seed}, learning rate {best:g}: {told}")
     return runs, {**settings, "learning_rate": best, "held_out": tried}

@@ -1,5 +1,6 @@
 """The model: made from a config or loaded, fitted to a tokenizer, and run on flat batches."""
 
+import difflib
 import json
 import os
 
@@ -57,6 +58,11 @@ def new_model(path, overrides, vocabulary, seed):
             raise DataError(path, f"{key} is {given[key]}, but {value} in {vocabulary.folder}; leave it out")
     kind = given.pop("model_type", "bert")
     try:
+        known = AutoConfig.for_model(kind).to_dict()
+        for key in given:
+            near = difflib.get_close_matches(key, known, 1, 0.9)
+            if key not in known and near:
+                raise DataError(path, f"unknown key {key!r} for a {kind} model; did you mean {near[0]!r}?")
         config = AutoConfig.for_model(kind, **(vocabulary.config | given))
     except ValueError:
         raise DataError(path, f"model_type {kind!r} is unknown to transformers {transformers.__version__}") from None

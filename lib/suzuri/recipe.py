@@ -6,6 +6,7 @@ tokenizer) and where the result goes are options of the command, never keys.
 
 import difflib
 import json
+import math
 import os
 
 from suzuri.cli import DataError
@@ -148,7 +149,7 @@ def check_values(recipe, where):
             raise DataError(where, f"{key} is {json.dumps(recipe[key])}, but must be {wanted}")
 
     def is_number(value):
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
     def is_count(value):
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
@@ -157,7 +158,7 @@ def check_values(recipe, where):
         demand(key, is_count(recipe[key]), "a whole number above 0")
     demand("save_total_limit", is_count(recipe["save_total_limit"]), "a whole number above 0 (2 survives a bad disk)")
     demand("max_steps", recipe["max_steps"] is None or is_count(recipe["max_steps"]), "a whole number above 0 or null")
-    demand("seed", isinstance(recipe["seed"], int) and recipe["seed"] >= 0, "a whole number from 0 on")
+    demand("seed", isinstance(recipe["seed"], int) and 0 <= recipe["seed"] < 1 << 63, "a whole number from 0 on")
     for key in ("learning_rate", "num_train_epochs", "adam_epsilon", "max_grad_norm"):
         demand(key, is_number(recipe[key]) and recipe[key] > 0, "a number above 0")
     demand("weight_decay", is_number(recipe["weight_decay"]) and recipe["weight_decay"] >= 0, "a number from 0 on")
