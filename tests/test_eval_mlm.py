@@ -122,6 +122,15 @@ def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
     assert b"packed with tokenizer_sha256" in run_tool("eval-mlm", folder, shard, status=1).stderr
 
 
+def test_fill_mask_counts_what_it_cannot_see(models, run_tool):
+    """A line ends at \\n alone; a [MASK] beyond the model's length is told."""
+    text = "墨を[MASK]\u2028する。\n" + "東京の" * 40 + "[MASK]\n硯。\n"
+    done = run_tool("fill-mask", models["wordpiece"], "--top-k", 2, stdin=text)
+    assert done.stdout.decode().count("\n") == 1 and done.stdout.decode().startswith("墨を[MASK]\u2028する。\t")
+    told = "3 lines in, 1 masks filled, 1 lines without a mask, 1 masks beyond the model's length"
+    assert told in done.stderr.decode()
+
+
 def test_a_shard_has_no_characters(models, run_tool):
     done = run_tool("eval-mlm", models["char"], "valid.safetensors", "--pseudo-perplexity", 9, status=2)
     assert b"--text" in done.stderr

@@ -150,7 +150,7 @@ def word_spans(text):
     """([(start, end), …], [word, …]) of MeCab's words in a text."""
     normal, starts, ends = normalize(text)
     spans, words, at = [], [], 0
-    for word in next(segment([text])).split(" "):
+    for word in filter(None, next(segment([text])).split(" ")):
         at = normal.find(word, at)
         spans.append((starts[at], ends[at + len(word) - 1]))
         words.append(word)

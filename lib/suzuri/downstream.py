@@ -78,6 +78,8 @@ def read(task, folder, split, limit=None):
         with open(path, encoding="utf-8") as f:
             records = squad_records(json.load(f)) if task.kind == "answers" else map(json.loads, filter(str.strip, f))
             examples = [EXAMPLE[task.kind](record) for record in records]
+        if task.kind == "answers" and not all(e["answers"] for e in examples):
+            raise ValueError("a question without an answer, which only SQuAD 2.0 has")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(path, f"not as {task.name} has it ({type(e).__name__}: {e})") from None
     if not examples:
