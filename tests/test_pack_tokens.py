@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import pack, shards, tokenizer
+from suzuri import pack, pieces, shards, tokenizer
 from suzuri.shards import Shard
 from trained import KINDS, NASTY, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
+from transformers.models.bert_japanese.tokenization_bert_japanese import WordpieceTokenizer
 
 LETTERS = "東京はがか\u3099、。 \u3000\t\x0b\x0c\r\x1c\x85\u2028\0aZ09（●´ー｀）[]MASK<unsed>##▁㍻Åé😀"
 
@@ -86,36 +87,16 @@ def test_special_tokens_spelled_out_are_text(trained, kind):  # noqa: F811
     assert not {0, 2, 3, 4, *range(5, 15)} & {i for line in ids for i in line}
 
 
-def test_forgetting_changes_nothing(monkeypatch, trained, sample):  # noqa: F811
-    monkeypatch.setattr(pack, "REMEMBERED", 5)
-    lines = sample.decode().split("\n")[:200]
-    ids, lengths = pack.encoder(trained["wordpiece"])(lines)
-    again, lengths_again = encoder(trained["wordpiece"])(lines)
-    assert ids.tolist() == again.tolist() and lengths.tolist() == lengths_again.tolist()
-
-
-@pytest.mark.parametrize("slots", [1, 4, 20])
-def test_words_are_found_whatever_shares_their_slot(monkeypatch, slots):
-    """Words of 0 to 6 UTF-16 units; the ids of a word are here its code points and its number. No word, no ids."""
-    monkeypatch.setattr(pack.Words, "SLOTS_LOG2", slots)
-    number = {}
-
-    def cut(word):
-        assert word not in number
-        number[word] = len(number)
-        return [*map(ord, word), number[word]] if word else []
-
-    words = pack.Words(cut)
-    letters = ["\0", "a", "墨", "\ud7ff", "\uffff", "😀", "Ā"]
-    every = ["".join(some) for n in range(4) for some in itertools.product(letters, repeat=n)]
-    lines = [every[i : i + 50] for i in range(0, len(every), 50)]
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text("ab#"), min_size=1), st.lists(st.lists(st.text("ab#x\x85\u3000", min_size=1)), max_size=4))
+def test_pieces_are_those_of_transformers(vocabulary, lines):
+    """Any pieces, `##` alone among them or none, and any words."""
+    ids = {piece: i for i, piece in enumerate(["[UNK]", *dict.fromkeys(vocabulary)])}
+    theirs = WordpieceTokenizer(ids, unk_token="[UNK]")
     text = "".join(" ".join(line) + "\n" for line in lines)
-    for _ in range(3):  # once they are cut, then they are known
-        ids, lengths = words.encode(text)
-        want = [[i for word in line if word for i in (*map(ord, word), number[word])] for line in lines]
-        assert ids.tolist() == [i for line in want for i in line]
-        assert lengths.tolist() == [len(line) for line in want]
-    assert [a.tolist() for a in words.encode("")] == [[], []]
+    found, lengths = pieces.encoder(ids, 0)(np.array([*map(ord, text)], np.uint32))
+    want = [[ids[piece] for word in line for piece in theirs.tokenize(word)] for line in lines]
+    assert found.tolist() == [i for line in want for i in line] and lengths.tolist() == [*map(len, want)]
 
 
 # --- sequences ------------------------------------------------------------------------------------------------

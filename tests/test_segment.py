@@ -29,7 +29,7 @@ def test_golden(run_tool):
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_nasty(text):
     words = mecab().tokenize(text)
-    assert next(segment([text])) == " ".join(words)
+    assert segment([text])[0] == " ".join(words)
     assert not any(" " in word for word in words)  # else the string could not be taken apart again
 
 
@@ -37,8 +37,25 @@ def test_nasty(text):
 @given(st.lists(st.text() | st.text(LETTERS), min_size=1, max_size=4))
 def test_any_text(texts):
     texts = [text.replace("\n", "") for text in texts]
-    found = list(segment(texts))
+    found = segment(texts)
     assert [line.split(" ") if line else [] for line in found] == [mecab().tokenize(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "東京都に住む。" * 9000,  # more nodes than there was room for at first
+        "東" * 0xFFFF,
+        "東" * 0x10000,  # longer than the tables of a line
+        "京" + " " * 70_000 + "都",  # more blanks than MeCab can count
+        "東京" * 100_000,
+        "あいうえお𠮷野家😀" * 3000,
+    ],
+    ids=["nodes", "longest", "longer", "blanks", "very long", "planes"],
+)
+def test_long_lines(text):
+    lines = ["東京都", text, "", "京都"]
+    assert [line.split(" ") if line else [] for line in segment(lines)] == [mecab().tokenize(line) for line in lines]
 
 
 def test_invalid_bytes_are_counted(run_tool):

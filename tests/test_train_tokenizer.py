@@ -6,10 +6,11 @@ import random
 import subprocess
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import tokenizer, vocabulary, wordpiece
+from suzuri import pieces, tokenizer, vocabulary, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from trained import KINDS, SIZE, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
@@ -154,11 +155,20 @@ def test_overlap_with_tokenizers(sample):  # noqa: F811
 
 @pytest.mark.parametrize(
     ("word", "ids"),
-    [("東京都", [0, 3]), ("都東", [2, 1]), ("東x", [9]), ("", []), ("東" * 101, [9]), ("東 京\x85都", [1, 9, 2])],
+    [
+        ("東京都", [0, 3]),
+        ("都東", [2, 1]),
+        ("東x", [9]),
+        ("", []),
+        ("東" * 101, [9]),
+        ("東" * 100, [1] * 100),
+        ("東 京\x85都", [1, 9, 2]),
+    ],
 )
-def test_cut(word, ids):
+def test_pieces_of_a_word(word, ids):
     vocab = {"東京": 0, "東": 1, "都": 2, "##都": 3, "##東": 1, "##京": 4}
-    assert wordpiece.cut(word, vocab, 9) == ids
+    found, lengths = pieces.encoder(vocab, 9)(np.array([*map(ord, word + "\n")], np.uint32))
+    assert found.tolist() == ids and lengths.tolist() == [len(ids)]
 
 
 # --- the tool -------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def predict(task, train, valid):
 
 def words_of(texts):
     """For each text its words, joined by blanks."""
-    return list(segment([text.replace("\n", " ") for text in texts]))
+    return segment([text.replace("\n", " ") for text in texts])
 
 
 class Similarities:
@@ -150,7 +150,7 @@ def word_spans(text):
     """([(start, end), …], [word, …]) of MeCab's words in a text."""
     normal, starts, ends = normalize(text)
     spans, words, at = [], [], 0
-    for word in filter(None, next(segment([text])).split(" ")):
+    for word in filter(None, segment([text])[0].split(" ")):
         at = normal.find(word, at)
         spans.append((starts[at], ends[at + len(word) - 1]))
         words.append(word)

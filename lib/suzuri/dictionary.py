@@ -1,30 +1,31 @@
-"""unidic-lite made ready for segmenting alone: the same words in 70 to 87 % of the time, by the machine.
+"""unidic-lite as six arrays for `lattice`, made once and kept in the user's cache folder.
 
-Most of MeCab's time goes into waiting for memory: a table of 71 MB of what each pair of neighbouring words costs,
-read at random places, for words many of which cannot be in any best path. The copy made here once, and kept in the
-user's cache folder, differs from the dictionary in three ways, none of which changes where words begin and end:
+Most of the time of the search goes into waiting for memory: a table of 71 MB of what each pair of neighbouring words
+costs, read at random places, for words many of which cannot be in any best path. So the arrays differ from the
+dictionary in three ways, none of which changes where words begin and end:
 
 - A word stays only if there are neighbours between which no other one written the same is cheaper. Gone are those
   that differ from another in reading alone, and the rare ones that would never be chosen.
 - Context ids are numbered by how often they are met, so that the rows of the table that matter lie together in the
   processor's cache. Vibrato does so, too: https://github.com/daac-tools/vibrato (mapping of connection ids).
-- Readings and parts of speech are left out: 102 MB in place of 259.
+- Words are looked up by characters, not by bytes.
 
-Source of the formats: MeCab 0.996, dictionary.cpp (header, token), darts.h (double array), connector.h (matrix).
+Source of the formats: MeCab 0.996, dictionary.cpp (header, token), darts.h (double array), connector.h (matrix),
+char_property.h (characters).
 """
 
-import fcntl
 import os
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from suzuri import compiled, double_array
+
 ORDER = Path(__file__).with_name("unidic-lite-ids.txt")
-MAGIC = 0xEF718F77
 HEADER = np.dtype(
     [
         (name, "<u4")
@@ -38,49 +39,58 @@ TOKEN = np.dtype(
 )
 
 
-def folder():
-    """The made-ready copy's folder, made now if there is none; unidic-lite's own where none can be kept."""
+class Tables(NamedTuple):
+    """The arrays, by characters (code points), categories and context ids.
+
+    A "word" is an integer: 256 × the first of its tokens + how many they are.
+    """
+
+    labels: np.ndarray  # uint16 [0x110000], with the trie: see double_array
+    kinds: np.ndarray  # uint32 [0x110000]: bits 0-17 categories, 18-25 the main one, 26-29 how many characters an
+    # unknown word has at most, 30 whether all of the category make one, 31 whether that is so beside known words
+    trie: np.ndarray  # int32 [units, 3]: words
+    tokens: np.ndarray  # int16 [tokens, 3]: left and right context id, cost
+    unknown: np.ndarray  # int64 [categories]: an unknown word of the category
+    matrix: np.ndarray  # int16 [left ids, right ids]: the cost of a word with that left id after one with that right id
+
+
+def tables():
+    """The Tables of unidic-lite, made now if they are not there yet."""
     import unidic_lite
 
     source = Path(unidic_lite.DICDIR)
-    try:
-        name = f"unidic-lite-{(source / 'version').read_text().strip()}-words-2"
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "suzuri"
-        if not (cache / name).exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with open(cache / ".lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one makes it, the others wait
-                if not (cache / name).exists():
-                    with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as part:
-                        make(source, Path(part) / name)
-                        os.rename(Path(part) / name, cache / name)
-        return cache / name
-    except (OSError, RuntimeError):  # no home, a full disk, a folder that is only read
-        return source
+
+    def save(folder):
+        for name, array in make(source)._asdict().items():
+            np.save(folder / f"{name}.npy", array)
+
+    folder = compiled.kept(f"unidic-lite-{(source / 'version').read_text().strip()}-words-3", save)
+    return Tables(*(np.load(folder / f"{name}.npy") for name in Tables._fields))
 
 
-def make(source, target):
-    """Write the copy of the dictionary in folder `source` to the new folder `target`.
+def make(source):
+    """The Tables of the MeCab dictionary in folder `source`.
 
-    matrix.bin: two uint16 (how many right and left ids there are), then int16 [left ids, right ids]: the cost of a
-    word with that left id after one with that right id.
+    matrix.bin: two uint16 (how many right and left ids there are), then int16 [left ids, right ids].
     """
-    target.mkdir()
-    for name in "char.bin", "dicrc", "mecabrc":
-        shutil.copyfile(source / name, target / name)
     head, cost = np.fromfile(source / "matrix.bin", "<u2", 2), np.fromfile(source / "matrix.bin", "<i2", offset=4)
     cost = cost.reshape(head[1], head[0])
     number, old = _numbering(int(head[0]))
-    with open(target / "matrix.bin", "wb") as f:
-        head.tofile(f)
-        np.ascontiguousarray(cost[old][:, old]).tofile(f)
-    for name in "sys.dic", "unk.dic":
-        header, trie, tokens, features = _read(source / name)
-        if name == "sys.dic":
-            trie, tokens = _useful(trie, tokens, cost)
-            tokens["feature"], features = 0, b"*\0"
-        tokens["left"], tokens["right"] = number[tokens["left"]], number[tokens["right"]]
-        _write(target / name, header, trie, tokens, features)
+    units, known = _read(source / "sys.dic")
+    units, known = _useful(units, known, cost)
+    labels, trie = _trie(units)
+    categories, kinds = _characters(source / "char.bin")
+    units, guessed = _read(source / "unk.dic")
+    unknown = np.array([_word(units, name) + 256 * len(known) for name in categories])
+    tokens = np.concatenate([known, guessed])
+    return Tables(
+        labels,
+        kinds,
+        trie,
+        np.stack([number[tokens["left"]], number[tokens["right"]], tokens["cost"]], 1).astype(np.int16),
+        unknown,
+        np.ascontiguousarray(cost[old][:, old]),
+    )
 
 
 def _numbering(size):
@@ -93,19 +103,60 @@ def _numbering(size):
 
 
 def _read(path):
-    """The parts of a dictionary -> (header, the double array's units, tokens, features)."""
+    """The parts of a dictionary -> (the double array's units, tokens)."""
     data = np.fromfile(path, np.uint8)
     header = data[: HEADER.itemsize].view(HEADER)[0]
-    trie, tokens, features = np.split(
-        data[HEADER.itemsize :], np.cumsum([header["trie"], header["tokens"]], dtype=np.int64)
-    )
-    return header, trie.view(UNIT), tokens.view(TOKEN), features.tobytes()
+    trie, tokens, _ = np.split(data[HEADER.itemsize :], np.cumsum([header["trie"], header["tokens"]], dtype=np.int64))
+    return trie.view(UNIT), tokens.view(TOKEN)
 
 
-def _write(path, header, trie, tokens, features):
-    header["words"], header["tokens"], header["features"] = len(tokens), tokens.nbytes, len(features)
-    header["magic"] = (HEADER.itemsize + trie.nbytes + tokens.nbytes + len(features)) ^ MAGIC
-    path.write_bytes(b"".join([header.tobytes(), trie.tobytes(), tokens.tobytes(), features]))
+def _characters(path):
+    """char.bin -> (names of the categories, bytes; kinds uint32 [0x110000]).
+
+    MeCab knows characters of 16 bits, less the last one, and takes the others for U+0000.
+    """
+    data = path.read_bytes()
+    names = np.frombuffer(data, "S32", int.from_bytes(data[:4], "little"), 4)
+    known = np.frombuffer(data, "<u4", offset=4 + names.nbytes)
+    kinds = np.full(double_array.CHARACTERS, known[0])
+    kinds[: len(known)] = known
+    kinds[len(known) : 0x10000] = 0
+    return names.tolist(), kinds
+
+
+def _word(units, name):
+    """The word written `name` (bytes) in a double array of bytes."""
+    base = units["base"][0]
+    for byte in name:
+        base = units["base"][base + byte + 1]
+    return -1 - int(units["base"][base])
+
+
+def _trie(units):
+    """MeCab's double array of bytes -> (labels, trie), of characters: see double_array.
+
+    The children of a unit lie at its base + 1 + byte, and have that base for a check. A word's end is a child, too,
+    at the base itself, with -1 - its word for a base.
+    """
+    base, check = units["base"].astype(np.int64), units["check"].astype(np.int64)
+    parent_by_base = np.full(len(base) + 1, -1)
+    inner = np.flatnonzero(base > 0)
+    parent_by_base[base[inner]] = inner
+    parent, byte = parent_by_base[check], np.arange(len(base)) - check - 1
+    ends = np.flatnonzero((parent >= 0) & (byte == -1) & (base < 0))
+    words = np.full(len(base), -1)
+    words[parent[ends]] = -1 - base[ends]
+    # From each last byte of a character up to its first one.
+    child = np.flatnonzero((parent >= 0) & (byte >= 0) & (byte < 256))
+    place, code, edges = child, np.zeros_like(child), []
+    for shift, low, high in (0, 0x00, 0x80), (6, 0xC0, 0xE0), (12, 0xE0, 0xF0), (18, 0xF0, 0xF8):
+        first = (byte[place] >= low) & (byte[place] < high)
+        edges.append((parent[place[first]], code[first] | (byte[place[first]] - low) << shift, child[first]))
+        later = (byte[place] >= 0x80) & (byte[place] < 0xC0)
+        child, place, code = (a[later] for a in (child, place, code | (byte[place] & 0x3F) << shift))
+        place = parent[place]
+    parents, characters, children = map(np.concatenate, zip(*edges, strict=True))
+    return double_array.build(parents, characters, children, words)
 
 
 def _useful(trie, tokens, cost):

@@ -1,21 +1,15 @@
-"""Text to token ids, exactly as transformers gives them, at the speed of MeCab.
-
-Words repeat, so each is cut into pieces once; the words of a block of lines are looked up together, by NumPy.
-"""
+"""Text to token ids, exactly as transformers gives them, a block of lines at a time."""
 
 import os
 import unicodedata
-from array import array
 
 import numpy as np
 
-from suzuri import tokenizer, wordpiece
+from suzuri import segment, tokenizer
 from suzuri.cli import DataError
-from suzuri.segment import segment
 
 ID = np.dtype("I")  # 4 bytes; big enough for any vocabulary and what is none of its ids
 LINE_END, NOTHING = 0xFFFFFFFF, 0xFFFFFFFE
-REMEMBERED = 400_000  # words kept with their ids, about 100 MB
 
 
 def encoder(folder):
@@ -34,71 +28,10 @@ def encoder(folder):
 
 
 def _word_encoder(ids, unknown):
-    known = Words(lambda word: wordpiece.cut(word, ids, unknown))
+    from suzuri import pieces
 
-    def encode(lines):
-        return known.encode("".join([words + "\n" for words in segment(lines)]))
-
-    return encode
-
-
-class Words:
-    """The ids of words, found by `cut(word)` when a word is first met; forgets all when it is full.
-
-    Nearly all words (99 % of Japanese text) have at most four UTF-16 units and so fit into an integer of 64 bits:
-    these are looked up in a hash table of arrays. Of two that want the same slot the first has it; the other one, like
-    a longer word, is found in a dict.
-    """
-
-    SLOTS_LOG2 = 20
-    SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio (Knuth, TAOCP 6.4)
-    MASKS = np.array([(1 << 16 * n) - 1 for n in range(5)], np.uint64)
-    HIGH = 0xD800  # no text ends with this unit, half of a character: it can stand for "no more units"
-
-    def __init__(self, cut):
-        self.cut = cut
-        self.forget()
-
-    def forget(self):
-        self.pool = array(ID.char)  # ids of all words met, end to end
-        self.spans = {}  # word -> (where its ids begin in the pool) << 16 | how many they are
-        self.slot_keys = np.zeros(1 << self.SLOTS_LOG2, np.uint64)
-        self.slot_spans = np.zeros(1 << self.SLOTS_LOG2, np.int64)
-
-    def encode(self, text):
-        """Words with one blank between, each line ended by "\n" -> (ids uint32 [n], their number in each line)."""
-        if len(self.spans) >= REMEMBERED:
-            self.forget()
-        units = np.frombuffer(text.encode("utf-16-le") + bytes(6), "<u2")
-        ends = np.flatnonzero((units == ord(" ")) | (units == ord("\n")))
-        starts = np.concatenate([[0], ends + 1])[:-1]
-        spans = self.find(units, starts, ends)
-        counts, first = spans & 0xFFFF, spans >> 16
-        done = np.cumsum(counts)
-        places = np.arange(done[-1] if len(done) else 0) + np.repeat(first - done + counts, counts)
-        return np.array(self.pool, ID).take(places), np.diff(done[units.take(ends) == ord("\n")], prepend=0)
-
-    def find(self, units, starts, ends):
-        """The spans of the words units[start:end]."""
-        lengths = ends - starts
-        marked = units ^ np.uint16(self.HIGH)
-        four = np.ndarray(len(units) - 3, "<u8", marked, strides=(2,))  # the four units from each place on
-        keys = four[starts] & self.MASKS.take(np.minimum(lengths, 4))
-        slots = (keys * self.SPREAD >> np.uint64(64 - self.SLOTS_LOG2)).astype(np.int64)
-        spans = self.slot_spans.take(slots)
-        missed = np.flatnonzero((self.slot_keys.take(slots) != keys) | (lengths > 4))
-        raw = units.tobytes()
-        for i, start, end in zip(missed.tolist(), starts[missed].tolist(), ends[missed].tolist(), strict=True):
-            word = raw[2 * start : 2 * end].decode("utf-16-le")
-            span = self.spans.get(word)
-            if span is None:
-                found = self.cut(word)
-                span = self.spans[word] = len(self.pool) << 16 | len(found)
-                self.pool.extend(found)
-            spans[i] = span
-        new = missed[(self.slot_keys.take(slots[missed]) == 0) & (lengths[missed] <= 4)]
-        self.slot_keys[slots[new]], self.slot_spans[slots[new]] = keys[new], spans[new]
-        return spans
+    encode = pieces.encoder(ids, unknown)
+    return lambda lines: encode(segment.cut(lines))
 
 
 def _char_encoder(ids, unknown):
@@ -115,7 +48,7 @@ def _char_encoder(ids, unknown):
 
     def words(line):
         text = unicodedata.normalize("NFKC", line)
-        return next(segment([line])) if "\0" in text or len(text) > 0xFFFF else text
+        return segment.segment([line])[0] if "\0" in text or len(text) > 0xFFFF else text
 
     def encode(lines):
         text = "".join([words(line) + "\n" for line in lines])

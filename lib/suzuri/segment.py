@@ -1,31 +1,18 @@
-"""Japanese text to words: NFKC, then MeCab with unidic-lite.
+"""Japanese text to words: NFKC, then MeCab's way of cutting, with unidic-lite.
 
-The words are those of transformers' `MecabTokenizer`, which walks MeCab's nodes; asking for -Owakati
-(the words in one string, joined by blanks) takes half the time. That the string can be taken apart at
-its blanks again is no luck: of the 756,264 words of unidic-lite those that hold a blank all begin with,
-or follow, a full-width bracket （, which NFKC has turned into an ASCII one by then.
+The words are those of transformers' `MecabTokenizer`. They can be joined by blanks and taken apart again, which is no
+luck: of the 756,264 words of unidic-lite those that hold a blank all begin with, or follow, a full-width bracket （,
+which NFKC has turned into an ASCII one by then.
 """
 
 import functools
-import os
 import unicodedata
 
-from suzuri.malloc import on_huge_pages
+import numpy as np
 
+from suzuri import dictionary
 
-@functools.cache
-def tagger(output=""):
-    """MeCab with unidic-lite; one a process for each way of output, since a Tagger is not to be shared."""
-    import fugashi
-
-    from suzuri import dictionary
-
-    folder = dictionary.folder()
-    mecab = fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
-    if output:  # the one that all the text goes through
-        for name in "matrix.bin", "sys.dic":
-            on_huge_pages(os.path.join(folder, name))
-    return mecab
+LONGEST = 0xFFFF  # characters; a longer line goes to MeCab itself, which cannot count more blanks than that
 
 
 def segment(lines):
@@ -33,12 +20,43 @@ def segment(lines):
 
     "私は東京都に住む。" -> "私 は 東京 都 に 住む 。"
     """
-    parse, normalize = tagger("-Owakati").parse, unicodedata.normalize
+    return cut(lines).tobytes().decode("utf-32-le").split("\n")[:-1]
+
+
+def cut(lines):
+    """The same as one array of characters (uint32), each line ended by a line feed."""
+    from suzuri import lattice
+
+    texts, long = [], []
     for line in lines:
-        text = normalize("NFKC", line)
-        # fugashi strips what it returns, so that words such as U+0085 at either end would be lost, and
-        # MeCab takes NUL for the end: such a line (one in a million) goes by the nodes.
-        if len(text.strip()) == len(text) and "\0" not in text:
-            yield parse(text)
-        else:
-            yield " ".join([node.surface for node in tagger()(text)])
+        text = unicodedata.normalize("NFKC", line)
+        if "\0" in text:  # which MeCab takes for the end
+            text = text[: text.index("\0")]
+        if len(text) > LONGEST:
+            long.append((len(texts), text))
+            text = ""
+        texts.append(text)
+    found = lattice.cut(_characters(texts), *tables())
+    if long:
+        words = found.tobytes().decode("utf-32-le").split("\n")[:-1]
+        for i, text in long:
+            words[i] = " ".join([node.surface for node in _mecab()(text)])
+        found = _characters(words).copy()  # which may be written to, as what the others give
+    return found
+
+
+def _characters(lines):
+    return np.frombuffer("".join([line + "\n" for line in lines]).encode("utf-32-le"), "<u4")
+
+
+@functools.cache
+def tables():
+    return dictionary.tables()
+
+
+@functools.cache
+def _mecab():
+    import fugashi
+    import unidic_lite
+
+    return fugashi.GenericTagger(f'-d "{unidic_lite.DICDIR}" -r "{unidic_lite.DICDIR}/mecabrc"')

@@ -9,9 +9,9 @@ import unicodedata
 from collections import Counter
 from functools import partial
 
+from suzuri import segment
 from suzuri.cli import line_blocks
 from suzuri.documents import decode
-from suzuri.segment import segment
 from suzuri.workers import ordered_map
 
 BLOCK = 1 << 20  # bytes of text a worker counts at a time: half a second of MeCab
@@ -60,7 +60,7 @@ class TextBlocks:
 
 def count_words(lines):
     """Words as MeCab cuts them: ["私は私"] -> {"私": 2, "は": 1}"""
-    counts = Counter(" ".join(segment(lines)).split(" "))
+    counts = Counter(" ".join(segment.segment(lines)).split(" "))
     del counts[""]
     return counts
 
@@ -88,6 +88,8 @@ def count_blocks(blocks, kind, jobs):
 
     blocks: bytes of whole lines. Counted by `jobs` processes, added up here.
     """
+    if kind == "wordpiece":
+        segment.cut([])  # the dictionary is read once, before the workers are forked
     total, invalid = Counter(), 0
     for counts, bad in ordered_map(partial(_count_block, UNITS[kind]), blocks, jobs):
         total.update(counts)

@@ -1,4 +1,4 @@
-"""WordPiece: learn a vocabulary from word counts, and cut words with it.
+"""WordPiece: learn a vocabulary from word counts.
 
 The learning is that of Hugging Face's WordPieceTrainer, which is byte-pair encoding (Sennrich, Haddow and
 Birch, 2016, "Neural Machine Translation of Rare Words with Subword Units") on pieces marked with `##`: the
@@ -16,7 +16,6 @@ import numpy as np
 
 CONTINUES = "##"
 MIN_COUNT = 2  # a pair seen once says nothing
-MAX_CHARACTERS = 100  # transformers' WordpieceTokenizer takes a longer word for unknown
 
 
 def learn(words, alphabet, reserved, size):
@@ -127,26 +126,3 @@ def _merge(pieces, ids, symbols, weights, size):
             if counts[grown] >= MIN_COUNT:
                 heapq.heappush(heap, (-counts[grown], grown))
     return pieces
-
-
-def cut(word, ids, unknown):
-    """Ids of one word: the longest piece that fits, then the longest `##` piece after it, …
-
-    A word that cannot be covered, or has more than MAX_CHARACTERS, is `unknown` as a whole. As transformers'
-    WordpieceTokenizer does, white space inside (U+0085 is a word to MeCab) separates or is passed over.
-    """
-    if word in ids:
-        return [ids[word]]
-    found = []
-    for part in word.split():
-        pieces, start, prefix = [], 0, ""
-        while start < len(part) <= MAX_CHARACTERS:
-            end = len(part)
-            while end > start and prefix + part[start:end] not in ids:
-                end -= 1
-            if end == start:
-                break
-            pieces.append(ids[prefix + part[start:end]])
-            start, prefix = end, CONTINUES
-        found += pieces if start == len(part) else [unknown]
-    return found
