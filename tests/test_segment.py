@@ -1,6 +1,7 @@
 """Words: the same as transformers' MecabTokenizer, whatever the text."""
 
 import functools
+import lzma
 import subprocess
 from pathlib import Path
 
@@ -45,17 +46,33 @@ def test_any_text(texts):
     "text",
     [
         "東京都に住む。" * 9000,  # more nodes than there was room for at first
-        "東" * 0xFFFF,
-        "東" * 0x10000,  # longer than the tables of a line
-        "京" + " " * 70_000 + "都",  # more blanks than MeCab can count
+        "東" * 200_000,  # one word or another spans every place
         "東京" * 100_000,
+        "京" + " " * 60_000 + "都",
         "あいうえお𠮷野家😀" * 3000,
     ],
-    ids=["nodes", "longest", "longer", "blanks", "very long", "planes"],
+    ids=["nodes", "spanned", "long", "blanks", "planes"],
 )
 def test_long_lines(text):
     lines = ["東京都", text, "", "京都"]
     assert [line.split(" ") if line else [] for line in segment(lines)] == [mecab().tokenize(line) for line in lines]
+
+
+def test_lines_that_mecab_cannot_take():
+    """It counts no more than 65,535 blanks, and no way that costs more than 2³¹; the words are there all the same."""
+    assert segment(["京" + " " * 70_000 + "都"]) == ["京 都"]
+    sentence = "日本で梅雨がないのは、北海道とどこか。"
+    assert segment([sentence * 70_000]) == [" ".join(segment([sentence]) * 70_000)]
+    words = segment(["東" * 600_000])[0].split(" ")
+    assert "".join(words) == "東" * 600_000 and len(set(words)) < 4
+
+
+def test_what_is_certain_of_the_way(shared_data):
+    """Long lines are cut stretch by stretch, and as MeCab cuts them."""
+    with lzma.open(shared_data / "cc100/ja-mini.txt.xz", "rt", encoding="utf-8", newline="\n") as f:
+        text = f.read().replace("\n", "")[:600_000]
+    lines = [text[i : i + n] for n in (4095, 4097, 50_000, 300_000) for i in range(0, 300_000, n)]
+    assert [line.split(" ") for line in segment(lines)] == [mecab().tokenize(line) for line in lines]
 
 
 def test_invalid_bytes_are_counted(run_tool):

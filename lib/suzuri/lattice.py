@@ -15,8 +15,10 @@ from suzuri.compiled import compiled
 from suzuri.double_array import BASE, PARENT, VALUE
 
 LINE_END, BLANK = 0x0A, 0x20
-COST, RIGHT, BEFORE, BESIDE, START, STOP = range(6)  # of a node: see `cut`
+COST, RIGHT, BEFORE, BESIDE, START, STOP = range(6)  # of a node: see `_search`
 AT_ONCE = 1 << 14  # more nodes than can begin, or end, at one place: 34 characters are the longest word
+STRETCH = 1 << 12  # characters after which is seen what is certain of the way, so that nodes can be forgotten, and
+LONGEST_STRETCH = 1 << 18  # after which one is chosen, though what follows might still change it
 LONGEST_GROUP = 24  # MeCab's max-grouping-size
 NEVER = 1 << 62
 CATEGORIES, GROUP, INVOKE = (1 << 18) - 1, 1 << 30, 1 << 31  # of a kind of character: see dictionary.Tables
@@ -26,12 +28,12 @@ CATEGORIES, GROUP, INVOKE = (1 << 18) - 1, 1 << 30, 1 << 31  # of a kind of char
 def cut(text, labels, kinds, trie, tokens, unknown, matrix):
     """The words of `text` with one blank between (uint32 [n]), each line ended by LINE_END.
 
-    text: uint32 [n], characters after NFKC; each line, the last one too, ends with LINE_END and has fewer than 2¹⁶
-    others. The tables are those of `dictionary.Tables`.
+    text: uint32 [n], characters after NFKC; each line, the last one too, ends with LINE_END. The tables are those of
+    `dictionary.Tables`.
     """
     out = np.empty(2 * len(text), np.uint32)
     nodes = np.empty((2 * AT_ONCE, 6), np.int64)
-    last = np.empty(1 << 16, np.int64)  # place in the line -> the node that ends there and was made last, or -1
+    last = np.full(LONGEST_STRETCH + AT_ONCE, -1, np.int64)
     scratch = (
         np.empty(AT_ONCE, np.int64),
         np.empty(AT_ONCE, np.int64),
@@ -39,45 +41,60 @@ def cut(text, labels, kinds, trie, tokens, unknown, matrix):
         np.empty(AT_ONCE, np.uint64),
         np.empty(AT_ONCE, np.int64),
     )
-    written = begin = 0
-    while begin < len(text):
-        end = begin
+    written = place = 0
+    while place < len(text):
+        end = place
         while text[end] != LINE_END:
             end += 1
-        nodes = _fill(text, begin, end, nodes, last, scratch, labels, kinds, trie, tokens, unknown, matrix)
-        node = _turn(nodes, _cheapest_end(end - begin, nodes, last, matrix))
-        while node > 0:
-            for i in range(nodes[node, START], nodes[node, STOP]):
-                out[written] = text[i]
-                written += 1
-            node = nodes[node, BEFORE]
-            if node > 0:
-                out[written] = BLANK
-                written += 1
+        line, right = written, 0
+        while place < end:
+            nodes, node, place = _search(
+                text, place, end, right, nodes, last, scratch, labels, kinds, trie, tokens, unknown, matrix
+            )
+            right = nodes[node, RIGHT]
+            node = _turn(nodes, node)
+            while node > 0:
+                if written > line:
+                    out[written] = BLANK
+                    written += 1
+                for i in range(nodes[node, START], nodes[node, STOP]):
+                    out[written] = text[i]
+                    written += 1
+                node = nodes[node, BEFORE]
         out[written] = LINE_END
         written += 1
-        begin = end + 1
+        place += 1
     return out[:written]
 
 
 @njit
-def _fill(text, begin, end, nodes, last, scratch, labels, kinds, trie, tokens, unknown, matrix):
-    """Make the nodes of the line text[begin:end]; returns `nodes`, which may have been moved to grow.
+def _search(text, begin, end, right, nodes, last, scratch, labels, kinds, trie, tokens, unknown, matrix):
+    """Find the cheapest way from `begin`, after a word of context id `right`, to the line's end or part of the way.
 
-    Node 0 is the beginning of the line. RIGHT: its right context id; BEFORE: the node before it on the cheapest way,
-    which costs COST; BESIDE: the next one that ends at the same place; text[START:STOP]: the word.
+    Returns `nodes`, which may have been moved to grow, the last node of the way, and the place from which to go on.
+    Node 0 is the beginning. RIGHT: a node's right context id; BEFORE: the node before it on the cheapest way, which
+    costs COST; BESIDE: the next one that ends at the same place, last[place - begin] being the first;
+    text[START:STOP]: the word.
     """
-    last[: end - begin + 1] = -1
-    nodes[0] = (0, 0, -1, -1, begin, begin)
+    nodes[0] = (0, right, -1, -1, begin, begin)
     last[0] = 0
-    count = 1
+    count, furthest = 1, begin
     cells = matrix.ravel()  # one index is cheaper than two
     columns = np.uint64(matrix.shape[1])
     words, stops, ways, rights, before = scratch
-    for place in range(begin, end):
+    n, stretch = 0, STRETCH
+    for place in range(begin, end + 1):
         node = last[place - begin]
         if node < 0:
             continue
+        if place - begin > stretch and place < end:
+            node = _common(nodes, count, last[place - begin : furthest - begin + 1])
+            if nodes[node, STOP] - begin > stretch // 2:
+                last[place - begin : furthest - begin + 1] = -1
+                return nodes, node, nodes[node, STOP]
+            stretch *= 2
+            node = last[place - begin]
+        last[place - begin] = -1
         # A way's cost and, in the lower 16 bits, its number: of equal costs the least number is the least.
         n = 0
         while node >= 0:
@@ -86,14 +103,17 @@ def _fill(text, begin, end, nodes, last, scratch, labels, kinds, trie, tokens, u
             before[n] = node
             n += 1
             node = nodes[node, BESIDE]
+        if place == end or stretch > LONGEST_STRETCH:
+            break
         start = _skip(text, place, end, kinds, kinds[BLANK])
         if start == end:
-            continue
+            break
         many = _look_up(text, start, end, labels, kinds, trie, unknown, words, stops)
         if count + AT_ONCE > len(nodes):
             nodes = np.concatenate((nodes, np.empty_like(nodes)))
         for i in range(many - 1, -1, -1):
             first, stop = words[i] >> 8, stops[i]
+            furthest = max(furthest, stop)
             for token in range(first + (words[i] & 0xFF) - 1, first - 1, -1):
                 row = np.uint64(tokens[token, 0]) * columns
                 best = np.int64(NEVER)
@@ -106,7 +126,31 @@ def _fill(text, begin, end, nodes, last, scratch, labels, kinds, trie, tokens, u
                 nodes[count, START], nodes[count, STOP] = start, stop
                 last[stop - begin] = count
                 count += 1
-    return nodes
+    best = np.int64(NEVER)
+    for k in range(n):
+        best = min(best, ways[k] + (np.int64(cells[rights[k]]) << 16))  # the line's end has context id 0
+    last[place - begin : furthest - begin + 1] = -1
+    return nodes, before[best & 0xFFFF], place if stretch > LONGEST_STRETCH else end
+
+
+@njit
+def _common(nodes, count, last):
+    """The last node that is on the ways to all the nodes in the lists of `last`, the first `count` being in use."""
+    on_way = np.zeros(count, np.bool_)
+    ways = 0
+    for node in last:
+        while node >= 0:
+            on_way[node] = True
+            ways += 1
+            node = nodes[node, BESIDE]
+    for node in range(count - 1, 0, -1):
+        if on_way[node]:
+            if ways == 1:
+                return node
+            if on_way[nodes[node, BEFORE]]:
+                ways -= 1
+            on_way[nodes[node, BEFORE]] = True
+    return 0
 
 
 @njit(inline="always")
@@ -159,20 +203,6 @@ def _look_up(text, start, end, labels, kinds, trie, unknown, words, stops):
         stops[n] = stop
         n += 1
     return n
-
-
-@njit
-def _cheapest_end(end, nodes, last, matrix):
-    """The node at which the cheapest way through the line ends: `end` places long, less the blanks at its end."""
-    while last[end] < 0:
-        end -= 1
-    node, least, found = last[end], NEVER, -1
-    while node >= 0:
-        cost = nodes[node, COST] + matrix[0, nodes[node, RIGHT]]
-        if cost < least:
-            least, found = cost, node
-        node = nodes[node, BESIDE]
-    return found
 
 
 @njit

@@ -1,7 +1,6 @@
 """Text to token ids, exactly as transformers gives them, a block of lines at a time."""
 
 import os
-import unicodedata
 
 import numpy as np
 
@@ -37,8 +36,7 @@ def _word_encoder(ids, unknown):
 def _char_encoder(ids, unknown):
     """The characters of the words are those of the text, less what MeCab skips: no need to ask MeCab.
 
-    The category SPACE of unidic-lite's char.def is tab, line feed, vertical tab and blank. NUL ends a text
-    there, and more than 65,535 blanks are more than it can count: such a line goes through MeCab.
+    The category SPACE of unidic-lite's char.def is tab, line feed, vertical tab and blank. NUL ends a text there.
     """
     table = np.full(0x110000, unknown, ID)  # code point -> id
     for piece, i in ids.items():
@@ -46,13 +44,8 @@ def _char_encoder(ids, unknown):
             table[ord(piece)] = i
     table[[ord(c) for c in "\t\v "]], table[ord("\n")] = NOTHING, LINE_END
 
-    def words(line):
-        text = unicodedata.normalize("NFKC", line)
-        return segment.segment([line])[0] if "\0" in text or len(text) > 0xFFFF else text
-
     def encode(lines):
-        text = "".join([words(line) + "\n" for line in lines])
-        found = table.take(np.frombuffer(text.encode("utf-32-le"), "<u4"))
+        found = table.take(segment.characters(lines))
         found = found[found != NOTHING]
         ends = found == LINE_END
         return found[~ends], np.diff(np.flatnonzero(ends), prepend=-1) - 1

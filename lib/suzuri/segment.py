@@ -12,8 +12,6 @@ import numpy as np
 
 from suzuri import dictionary
 
-LONGEST = 0xFFFF  # characters; a longer line goes to MeCab itself, which cannot count more blanks than that
-
 
 def segment(lines):
     """For each line (str, without its line end) its words, joined by single blanks.
@@ -27,36 +25,15 @@ def cut(lines):
     """The same as one array of characters (uint32), each line ended by a line feed."""
     from suzuri import lattice
 
-    texts, long = [], []
-    for line in lines:
-        text = unicodedata.normalize("NFKC", line)
-        if "\0" in text:  # which MeCab takes for the end
-            text = text[: text.index("\0")]
-        if len(text) > LONGEST:
-            long.append((len(texts), text))
-            text = ""
-        texts.append(text)
-    found = lattice.cut(_characters(texts), *tables())
-    if long:
-        words = found.tobytes().decode("utf-32-le").split("\n")[:-1]
-        for i, text in long:
-            words[i] = " ".join([node.surface for node in _mecab()(text)])
-        found = _characters(words).copy()  # which may be written to, as what the others give
-    return found
+    return lattice.cut(characters(lines), *tables())
 
 
-def _characters(lines):
-    return np.frombuffer("".join([line + "\n" for line in lines]).encode("utf-32-le"), "<u4")
+def characters(lines):
+    """The lines after NFKC, up to a NUL, which ends a text for MeCab: as one array of characters, as `cut` does."""
+    texts = [unicodedata.normalize("NFKC", line).partition("\0")[0] + "\n" for line in lines]
+    return np.frombuffer("".join(texts).encode("utf-32-le"), "<u4")
 
 
 @functools.cache
 def tables():
     return dictionary.tables()
-
-
-@functools.cache
-def _mecab():
-    import fugashi
-    import unidic_lite
-
-    return fugashi.GenericTagger(f'-d "{unidic_lite.DICDIR}" -r "{unidic_lite.DICDIR}/mecabrc"')
