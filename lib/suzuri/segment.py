@@ -10,8 +10,6 @@ import unicodedata
 
 import numpy as np
 
-from suzuri import dictionary
-
 
 def segment(lines):
     """For each line (str, without its line end) its words, joined by single blanks.
@@ -36,4 +34,6 @@ def characters(lines):
 
 @functools.cache
 def tables():
+    from suzuri import dictionary
+
     return dictionary.tables()

@@ -14,7 +14,7 @@ from suzuri.cli import line_blocks
 from suzuri.documents import decode
 from suzuri.workers import ordered_map
 
-BLOCK = 1 << 20  # bytes of text a worker counts at a time: half a second of MeCab
+BLOCK = 1 << 20  # bytes of text a worker counts at a time: a quarter of a second of cutting into words
 
 # A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
 # sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
