@@ -191,6 +191,11 @@ def finetune():
     return finetune
 
 
+def test_a_folder_without_a_model(tmp_path, finetune):
+    with pytest.raises(DataError, match="no model"):
+        finetune.longest_input(tmp_path)
+
+
 @given(st.integers(0, 300), st.integers(4, 60))
 @settings(deadline=None)
 def test_windows_cover_and_overlap(length, room):

@@ -289,6 +289,7 @@ def recipe(**keys):
         (recipe(seed=1 << 64), "but must be a whole number from 0 on"),
         (misspelt_model, "unknown key 'num_hidden_layer' for a bert model; did you mean 'num_hidden_layers'?"),
         (recipe(model_config_file="-"), "needs model_config_file"),
+        (recipe(model_config_file=3), "model_config_file is 3, but must be a path or null"),
         (recipe(model_config_file="nowhere.json"), "neither beside the recipe nor in the current directory"),
         (recipe(chunk_tokens=32), "chunk_tokens is less than the longest sequence"),
     ],

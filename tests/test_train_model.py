@@ -135,6 +135,26 @@ def test_other_architectures_are_refused(kind, tmp_path):
         check_isolation(model, "model.json")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hidden_size": "abc"}, "expected int, got str"),
+        ({"hidden_size": -4}, "negative dimension"),
+        ({"num_attention_heads": 0}, "ZeroDivisionError"),
+        ({"num_attention_heads": 5, "hidden_size": 12}, "not a multiple"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+        ({"model_type": ["bert"]}, "unknown to transformers"),
+    ],
+)
+def test_senseless_settings_are_refused(settings, said, tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(DataError, match=said):
+        new_model(tmp_path / "model.json", settings, Words, 1)
+    (tmp_path / "model.json").write_text("[]")
+    with pytest.raises(DataError, match="not a JSON object"):
+        new_model(tmp_path / "model.json", settings, Words, 1)
+
+
 def test_contradiction_with_the_tokenizer_is_refused(tmp_path):
     with pytest.raises(DataError, match="vocab_size is 50, but 99"):
         make("bert", tmp_path, vocab_size=50)

@@ -257,7 +257,10 @@ def make_model(task, folder, num_labels, random_weights):
 
 def longest_input(folder):
     """The tokens that a model takes; RoBERTa's positions start after its padding id."""
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError) as e:
+        raise DataError(folder, f"no model ({str(e).splitlines()[0]})") from None
     offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
     return getattr(config, "max_position_embeddings", 512) - offset
 

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM
 
@@ -48,9 +49,12 @@ def new_model(path, overrides, vocabulary, seed):
     """A model with fresh weights (a function of `seed`) from the config in the JSON file `path`."""
     with open(path, encoding="utf-8") as f:
         try:
-            given = json.load(f) | overrides
+            given = json.load(f)
         except ValueError as e:
             raise DataError(path, f"not JSON: {e}") from None
+    if not isinstance(given, dict):
+        raise DataError(path, "not a JSON object of a model's settings")
+    given |= overrides
     for key, value in vocabulary.config.items():
         if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
             continue  # rows that no token uses do no harm
@@ -64,13 +68,15 @@ def new_model(path, overrides, vocabulary, seed):
             if key not in known and near:
                 raise DataError(path, f"unknown key {key!r} for a {kind} model; did you mean {near[0]!r}?")
         config = AutoConfig.for_model(kind, **(vocabulary.config | given))
-    except ValueError:
+    except (ValueError, TypeError):
         raise DataError(path, f"model_type {kind!r} is unknown to transformers {transformers.__version__}") from None
+    except StrictDataclassError as e:
+        raise unusable(path, e) from None
     torch.manual_seed(seed)
     try:
         return AutoModelForMaskedLM.from_config(config, attn_implementation=GROUPED)
-    except (ValueError, KeyError) as e:
-        raise refused(path, kind, e) from None
+    except (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError) as e:
+        raise unusable(path, e) from None
 
 
 def load_model(name, vocabulary=None, where=None):
@@ -80,8 +86,8 @@ def load_model(name, vocabulary=None, where=None):
     try:
         config = AutoConfig.from_pretrained(name)
         model = AutoModelForMaskedLM.from_pretrained(name, attn_implementation=GROUPED, dtype=torch.float32)
-    except (ValueError, KeyError, OSError) as e:
-        raise refused(where or name, "of the model", str(e).splitlines()[0]) from None
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, StrictDataclassError) as e:
+        raise unusable(where or name, e) from None
     if vocabulary:
         if len(vocabulary) > config.vocab_size:
             raise DataError(
@@ -94,6 +100,11 @@ def load_model(name, vocabulary=None, where=None):
             if have is not None and have != want:
                 raise DataError(name, f"{key} is {have}, but {want} in {vocabulary.folder}; continue it with its own")
     return model
+
+
+def unusable(where, error):
+    why = " ".join(str(error).split())
+    return DataError(where, f"no masked language model can be made of it ({type(error).__name__}: {why[:200]})")
 
 
 def refused(where, kind, why):

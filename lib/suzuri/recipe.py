@@ -154,6 +154,8 @@ def check_values(recipe, where):
     def is_count(value):
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
+    for key in ("model_config_file", "model_name_or_path"):
+        demand(key, recipe[key] is None or isinstance(recipe[key], str), "a path or null")
     for key in ("batch_tokens", "chunk_tokens", "logging_steps", "eval_steps", "eval_tokens", "save_steps"):
         demand(key, is_count(recipe[key]), "a whole number above 0")
     demand("save_total_limit", is_count(recipe["save_total_limit"]), "a whole number above 0 (2 survives a bad disk)")

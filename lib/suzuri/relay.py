@@ -14,13 +14,14 @@ from suzuri.cli import DataError
 from suzuri.lock import PR_SET_PDEATHSIG, prctl
 
 AHEAD = 4  # results that a worker holds while it waits for their turn
+NEWS = 1 << 23  # bytes after which a worker tells what it has done: the parent takes a core's time, too
 
 
 def relay(read, work, write, state, jobs, done):
     """Work a filter to its end with `jobs` processes (1: this one); -> the last state.
 
     read(rest) -> (block, rest), block None at the end, rest b"" at first; work(block) -> result;
-    write(result, state) -> state; done(n) is told the length of each block that is written.
+    write(result, state) -> state; done(n) is told of n more bytes of the input that are done.
     Raises what a worker raised, DataError when one dies.
     """
     if jobs == 1:
@@ -84,7 +85,7 @@ def _run(read, work, write, shared, tell, parent):
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent will end us
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    results = []
+    results, done = [], 0
     try:
         while os.getppid() == parent:
             number, rest = shared.input.get()
@@ -95,25 +96,30 @@ def _run(read, work, write, shared, tell, parent):
             if block is None:
                 break
             results.append((number, work(block), len(block)))
-            _write(write, shared, tell, results, AHEAD)
-        _write(write, shared, tell, results, 1)
+            done += _write(write, shared, results, AHEAD)
+            if done >= NEWS:
+                tell.send(("done", done))
+                done = 0
+        tell.send(("done", done + _write(write, shared, results, 1)))
     except Exception as e:
         with suppress(OSError):
             tell.send(("failed", e))
 
 
-def _write(write, shared, tell, results, most):
-    """Write those results whose turn it is; wait for turns while there are `most` or more."""
+def _write(write, shared, results, most):
+    """Write those results whose turn it is; wait for turns while there are `most` or more; -> bytes of their input."""
+    done = 0
     while results:
         number, result, size = results[0]
         with shared.turns:
             if len(results) >= most:
                 shared.turns.wait_for(lambda: shared.turn.value == number)  # noqa: B023
             elif shared.turn.value != number:
-                return
+                break
         shared.states.put(write(result, shared.states.get()))
         del results[0]
         with shared.turns:
             shared.turn.value += 1
             shared.turns.notify_all()
-        tell.send(("done", size))
+        done += size
+    return done
