@@ -92,6 +92,18 @@ def test_no_place_to_keep_it(tmp_path):
     assert "no place to keep what is made ready" in complaint and len(complaint.splitlines()) == 1
 
 
+def test_damaged(tmp_path):
+    """As after a power cut: what was compiled is compiled again, what was made is not trusted."""
+    code = "from suzuri import segment; print(segment.segment(['東京都は'])[0])"
+    assert start(tmp_path, code).communicate()[0] == "東京 都 は\n"
+    next((tmp_path / "suzuri").glob("suzuri_*/lattice.cut*.nbc")).write_bytes(b"")
+    assert start(tmp_path, code).communicate()[0] == "東京 都 は\n"
+    place = next((tmp_path / "suzuri").glob("*words*"))
+    (place / "trie.npy").write_bytes((place / "trie.npy").read_bytes()[:-1])
+    said, complaint = start(tmp_path, code).communicate()
+    assert said == "" and f"{place}: damaged" in complaint
+
+
 def test_count_ids():
     found = dictionary.count_ids(["東京は東京。", "", "京"])
     assert len(found) > 5 and len(set(found)) == len(found)

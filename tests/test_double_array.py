@@ -33,7 +33,7 @@ def test_many_keys(monkeypatch, n, patience):
     """Crowded, and given up early: still every key, in an array that is not much longer than there are nodes."""
     if patience:  # a constant of the compiled function
         monkeypatch.setattr(double_array, "PATIENCE", patience)
-        monkeypatch.setattr(double_array, "lay_out", double_array.lay_out.py_func)
+        monkeypatch.setattr(double_array, "lay_out", double_array.lay_out.__wrapped__)
     draw = random.Random(0)
     letters = [chr(0x4E00 + int(draw.expovariate(0.002))) for _ in range(200_000)]
     keys = {"".join(draw.choices(letters, k=draw.randint(1, 4))): i for i in range(n)}

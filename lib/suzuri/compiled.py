@@ -9,8 +9,9 @@ import os
 import shutil
 import sys
 import tempfile
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from pickle import UnpicklingError
 
 from suzuri.cli import DataError, note
 
@@ -58,4 +59,16 @@ def compiled(function):
     import numba
 
     numba.config.CACHE_DIR = str(folder())
-    return numba.njit(cache=True)(function)
+    fast = numba.njit(cache=True)(function)
+
+    @wraps(function)
+    def call(*args):
+        nonlocal fast
+        try:
+            return fast(*args)
+        except (EOFError, UnpicklingError):  # the power went before it was on the disk
+            shutil.rmtree(fast.stats.cache_path)
+            fast = numba.njit(cache=True)(function)
+            return fast(*args)
+
+    return call

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suzuri import compiled, double_array
+from suzuri import compiled, double_array, files
+from suzuri.cli import DataError
 
 ORDER = Path(__file__).with_name("unidic-lite-ids.txt")
 HEADER = np.dtype(
@@ -62,10 +63,14 @@ def tables():
 
     def save(folder):
         for name, array in make(source)._asdict().items():
-            np.save(folder / f"{name}.npy", array)
+            with files.replacing(folder / f"{name}.npy") as f:
+                np.save(f, array)
 
     folder = compiled.kept(f"unidic-lite-{(source / 'version').read_text().strip()}-words-3", save)
-    return Tables(*(np.load(folder / f"{name}.npy") for name in Tables._fields))
+    try:
+        return Tables(*(np.load(folder / f"{name}.npy") for name in Tables._fields))
+    except (EOFError, ValueError, OSError) as e:
+        raise DataError(folder, f"damaged ({e}); remove it, and it is made anew") from None
 
 
 def make(source):
