@@ -115,7 +115,7 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (there: $(or $(OWN),none))
   make test | bench | lint      the tests; our speed beside others'; ruff   (bench-text, bench-train)
   make docker-build docker-all  the image; the whole chain in it
   make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-eval clean-report clean-demo
-  make clean                    all of these; clean-raw alone removes what was downloaded
+  make clean                    all of these; clean-raw alone removes what was downloaded, not your own raw/NAME.txt
 
 DATA=$(DATA) JOBS=$(JOBS) SEED=$(SEED); README.md has every variable. Dry run: make -n all
 endef
@@ -451,13 +451,18 @@ verify: | $(VENV)
 
 .PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
 clean: clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
-clean-raw clean-text clean-shards clean-eval clean-report: clean-%:
+clean-raw:
+	rm -rf $(addprefix $(DATA)/raw/,ja.txt.xz ja.txt.xz.* jawiki jawiki.part sample $(JGLUE_FILES:%=tasks/%*)) $(DATA)/.stamps/raw* $(DATA)/.stamps/sample
+	@rmdir $(DATA)/raw/tasks $(DATA)/raw 2>/dev/null || true
+clean-text clean-shards clean-eval clean-report: clean-%:
 	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats)
 clean-tokenizer:
 	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/.stamps/tokenizer
 clean-models:
 	rm -rf $(DATA)/models $(DATA)/.stamps/model-*
 clean-model-%:
+	@[ -e $(DATA)/models/$* ] || [ -e $(DATA)/models/$*.part ] \
+	  || { echo "make: there is no model $* in $(DATA)/models; there are: $$(ls $(DATA)/models 2>/dev/null | tr '\n' ' ')" >&2; exit 1; }
 	rm -rf $(DATA)/models/$* $(DATA)/models/$*.part $(DATA)/.stamps/model-$*
 
 endif

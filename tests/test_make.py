@@ -319,8 +319,9 @@ def test_cleaning_spares_raw(built, tmp_path):
     make("clean", f"DATA={copy}", *variables[1:])
     assert sorted(p.name for p in copy.iterdir() if not p.name.startswith(".")) == ["raw"]
     assert contents(copy, "raw") == contents(data, "raw")
+    (copy / "raw/mine.txt").write_text("私の文。\n")
     make("clean-raw", f"DATA={copy}", *variables[1:])
-    assert not (copy / "raw").exists()
+    assert [p.name for p in (copy / "raw").iterdir()] == ["mine.txt"]
 
 
 def test_goals_follow_one_another(built, tmp_path):

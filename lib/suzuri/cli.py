@@ -36,7 +36,10 @@ class DataError(Exception):
 
 def enter_venv():
     """Continue in the project's own Python: $SUZURI_PYTHON, else ROOT/.venv where it is there."""
-    python = shutil.which(os.environ.get("SUZURI_PYTHON") or os.path.join(ROOT, ".venv/bin/python"))
+    asked = os.environ.get("SUZURI_PYTHON")
+    python = shutil.which(asked or os.path.join(ROOT, ".venv/bin/python"))
+    if asked and not python:
+        fail(f"SUZURI_PYTHON: {asked}: no such program")
     entered = os.environ.pop("SUZURI_ENTERED", None)  # a python that is no venv may have any prefix: enter once
     if python and entered != python and sys.prefix != os.path.dirname(os.path.dirname(python)):
         os.environ["SUZURI_ENTERED"] = python
@@ -80,11 +83,16 @@ def run(main, requirements="requirements.txt"):
     except DataError as e:
         fail(str(e))
     except ModuleNotFoundError as e:
-        fail(f"{e.name}: not installed: {sys.executable} -m pip install -r {ROOT}/configs/{requirements}")
+        fail(f"{e.name}: not installed: {install(requirements)}")
     except OSError as e:
         fail(f"{e.filename or 'input/output'}: {e.strerror or e}")
     except MemoryError:
         fail("memory: not enough; ask for less (--memory, --jobs) or free some")
+
+
+def install(requirements):
+    """The command that installs the packages of a file in configs/."""
+    return f"{sys.executable} -m pip install -r {ROOT}/configs/{requirements}"
 
 
 def _die_by(signum):

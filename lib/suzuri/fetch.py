@@ -43,6 +43,8 @@ def local_path(url):
     if not separator:
         return url
     if scheme.lower() in ("http", "https"):
+        if not rest.partition("/")[0]:
+            raise DataError(url, "there is no host in it")
         return None
     if scheme.lower() == "file":
         return unquote(rest[rest.find("/") :])  # file://localhost/path, too
