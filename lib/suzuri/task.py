@@ -29,7 +29,7 @@ class Task:
         for shard in shards:
             shard.check(tokenizer_sha256=self.vocabulary.sha256)
             if not len(shard):
-                raise DataError(shard.path, "no sequence in it; the text has too few sentences, or validation took them all")
+                raise DataError(shard.path, "no sequence in it: too few sentences, or all of them in validation")
         self.longest = max(shard.metadata["max_seq_length"] for shard in shards)
         self.axis = Axis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]
