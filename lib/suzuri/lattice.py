@@ -187,7 +187,7 @@ def _look_up(text, start, end, labels, kinds, trie, unknown, words, stops):
     words[n : n + 17] = unknown[kind >> 18 & 0xFF]
     stop, group = start + 1, -1
     if kind & GROUP:
-        group = _skip(text, stop, end, kinds, kind)
+        group = _skip(text, stop, min(end, stop + LONGEST_GROUP + 1), kinds, kind)
         if group - stop <= LONGEST_GROUP:
             stops[n] = group
             n += 1
