@@ -22,7 +22,6 @@ RUN make /suzuri/.venv/installed.txt
 
 COPY --chown=suzuri bin bin
 COPY --chown=suzuri lib lib
-RUN echo 硯 | bin/segment-words  # which makes the dictionary ready
 COPY --chown=suzuri tests tests
 # /suzuri/data is a volume that may hide what lies there, so the sample has a place of its own.
 COPY --chown=suzuri data/sample /suzuri/.sample

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from suzuri import tokenizer
-from suzuri.model import FlatModel, load_model
-from suzuri.pseudo import CHARACTERS, score
+from suzuri.evaluation.pseudo_perplexity import CHARACTERS, score
+from suzuri.tokenizer import tokenizer_folder
+from suzuri.training.model import FlatModel, load_model
 from trained import KINDS, sample, trained  # noqa: F401
 
 LINES = [
@@ -30,7 +30,7 @@ def models(trained, tmp_path_factory):  # noqa: F811
     for kind in KINDS:
         folders[kind] = tmp_path_factory.mktemp("models") / kind
         shutil.copytree(trained[kind], folders[kind], ignore=shutil.ignore_patterns("manifest.json"))
-        size = len(tokenizer.read_vocabulary(folders[kind]))
+        size = len(tokenizer_folder.read_vocabulary(folders[kind]))
         name = {"wordpiece": "bert", "char": "roberta", "unigram": "modernbert"}[kind]
         config = transformers.AutoConfig.for_model(
             name, vocab_size=size, max_position_embeddings=49, pad_token_id=0, bos_token_id=2, eos_token_id=3,
@@ -48,7 +48,7 @@ def models(trained, tmp_path_factory):  # noqa: F811
 def naive(folder, lines, longest):
     """(nats, characters, unknown characters): one masked sentence at a time through transformers' own classes."""
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
-    words = tokenizer.load(str(folder))
+    words = tokenizer_folder.load(str(folder))
     nats = characters = 0
     for line in lines:
         ids = words(line, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]

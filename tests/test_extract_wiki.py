@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from suzuri import wiki
+from suzuri.text import wiki
 
 CASES = Path(__file__).parent / "extract-wiki"
 

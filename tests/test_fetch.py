@@ -14,7 +14,8 @@ from email.utils import formatdate
 
 import pytest
 from http_server import serving
-from suzuri import dumps, fetch, files
+from suzuri import manifest
+from suzuri.sources import download, jawiki_dumps
 
 BODY = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -45,10 +46,10 @@ def check_whole(target, url, body=BODY):
     assert names(target.parent) == ["file", "file.json"]
     record = json.loads((target.parent / "file.json").read_text())
     assert (record["url"], record["size"]) == (url, len(body))
-    assert record["sha256"] == hashlib.sha256(body).hexdigest() == files.recorded_sha256(target)
+    assert record["sha256"] == hashlib.sha256(body).hexdigest() == manifest.recorded_sha256(target)
     target.write_bytes(bytes(len(body)))  # a later file of the same size: the record must not be believed
     os.utime(target, (time.time() + 10, time.time() + 10))
-    assert files.recorded_sha256(target) == hashlib.sha256(bytes(len(body))).hexdigest()
+    assert manifest.recorded_sha256(target) == hashlib.sha256(bytes(len(body))).hexdigest()
 
 
 # One file
@@ -72,7 +73,7 @@ def check_whole(target, url, body=BODY):
 )
 def test_whatever_the_server_does(site, target, settings, requests):
     with serving(site, **settings) as server:
-        fetch.to_file(f"{server.url}file", str(target), wait=0.01, timeout=5)
+        download.to_file(f"{server.url}file", str(target), wait=0.01, timeout=5)
         assert len(server.requests) == requests
         if "Range" in server.requests[-1].headers and server.etag:
             assert server.requests[-1].headers["If-Range"].startswith('"')
@@ -87,7 +88,7 @@ def test_nobody_can_tell_whether_it_changed(site, target):
         def change(seconds):
             (site / "file").write_bytes(b"B" * (site / "file").stat().st_size)
 
-        fetch.to_file(f"{server.url}file", str(target), sleep=change)
+        download.to_file(f"{server.url}file", str(target), sleep=change)
     assert set(target.read_bytes()) == set(b"B")
 
 
@@ -137,14 +138,14 @@ def test_resumes_what_an_earlier_run_left(run_tool, site, target):
 def test_a_changed_file_starts_anew(site, target, settings, size):
     with serving(site, drop_after=100_000, **settings) as server:
         url = f"{server.url}file"
-        with pytest.raises(fetch.DataError, match="closed after 100,000 of 300,000 bytes"):
-            fetch.to_file(url, str(target), retries=0)
+        with pytest.raises(download.DataError, match="closed after 100,000 of 300,000 bytes"):
+            download.to_file(url, str(target), retries=0)
         assert (target.parent / "file.part").stat().st_size == 100_000
         server.drop_after = None
         body = random.Random(1).randbytes(size)
         (site / "file").write_bytes(body)
         os.utime(site / "file", (1e9, 1e9))
-        assert fetch.to_file(url, str(target))["resumed"] == 0
+        assert download.to_file(url, str(target))["resumed"] == 0
     check_whole(target, url, body)
 
 
@@ -174,12 +175,12 @@ def test_retry_after_is_obeyed(run_tool, site, target):
 
 @pytest.mark.parametrize("text, seconds", [("7", 7), ("99999", 600), (None, 0), ("soon", 0), ("-3", 0)])
 def test_retry_after_header(text, seconds):
-    assert fetch._retry_after(text) == seconds
+    assert download._retry_after(text) == seconds
 
 
 def test_retry_after_date():
-    assert 50 < fetch._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
-    assert fetch._retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
+    assert 50 < download._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert download._retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
 
 
 def test_gives_up(run_tool, site, target):
@@ -198,8 +199,8 @@ def test_promised_more_than_there_is(run_tool, site, target):
 @pytest.mark.parametrize("status", [404, 403, 410, 400])
 def test_refusals_are_not_tried_again(site, target, status):
     with serving(site, fail_first=9, fail_status=status) as server:
-        with pytest.raises(fetch.DataError, match=rf"^{server.url}file: .*{status}.*_URL="):
-            fetch.to_file(f"{server.url}file", str(target))
+        with pytest.raises(download.DataError, match=rf"^{server.url}file: .*{status}.*_URL="):
+            download.to_file(f"{server.url}file", str(target))
         assert len(server.requests) == 1
     assert names(target.parent) == []
 
@@ -214,8 +215,8 @@ def test_not_there(run_tool, site, target):
 
 @pytest.mark.parametrize("url", ["/no/such/file", "file:///no/such/file", "ftp://host/file", "http://", "http://[x/"])
 def test_bad_addresses(target, url):
-    with pytest.raises(fetch.DataError):
-        fetch.to_file(url, str(target), retries=0)
+    with pytest.raises(download.DataError):
+        download.to_file(url, str(target), retries=0)
     assert names(target.parent) == []
 
 
@@ -257,7 +258,7 @@ def test_a_file_that_is_there_stands_until_the_new_one_is_whole(run_tool, site, 
         os.utime(site / "file", (1e9, 1e9))
         server.drop_after = 1000
         run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
-        assert target.read_bytes() == BODY and files.recorded_sha256(target) == SHA256
+        assert target.read_bytes() == BODY and manifest.recorded_sha256(target) == SHA256
         server.drop_after = None
         run_tool("fetch-url", f"{server.url}file", target)
     check_whole(target, f"{server.url}file", BODY[::-1])
@@ -276,10 +277,10 @@ def test_killed_at_the_end(site, target, monkeypatch, call, there):
         url = f"{server.url}file"
         if there:
             (site / "file").write_bytes(old)
-            fetch.to_file(url, str(target))
+            download.to_file(url, str(target))
             (site / "file").write_bytes(BODY)
         countdown = {"_write_json": 2, "rename 2": 2}.get(call, 1)
-        owner = fetch if call in ("_write_json", "unlink_quietly") else os
+        owner = download if call in ("_write_json", "unlink_quietly") else os
         name = call.split()[0]
         real = getattr(owner, name)
 
@@ -292,12 +293,12 @@ def test_killed_at_the_end(site, target, monkeypatch, call, there):
 
         monkeypatch.setattr(owner, name, dying)
         with pytest.raises(Killed):
-            fetch.to_file(url, str(target))
+            download.to_file(url, str(target))
         monkeypatch.undo()
         if target.exists():
-            assert target.read_bytes() == old and files.recorded_sha256(target) == hashlib.sha256(old).hexdigest()
+            assert target.read_bytes() == old and manifest.recorded_sha256(target) == hashlib.sha256(old).hexdigest()
         server.requests.clear()
-        fetch.to_file(url, str(target))
+        download.to_file(url, str(target))
         assert not server.requests  # all was there already
     check_whole(target, url)
 
@@ -338,9 +339,9 @@ def wait_for(condition, seconds=20):
 )
 def test_stream(site, tmp_path, settings):
     with serving(site, **settings) as server:
-        assert b"".join(fetch.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256=SHA256)) == BODY
-        with pytest.raises(fetch.DataError, match="sha256"):
-            list(fetch.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256="0" * 64))
+        assert b"".join(download.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256=SHA256)) == BODY
+        with pytest.raises(download.DataError, match="sha256"):
+            list(download.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256="0" * 64))
     assert names(tmp_path) == ["site"]
 
 
@@ -349,8 +350,8 @@ def test_stream_of_a_file_that_changes(site, settings):
     """The bytes that went out cannot be taken back: an error, never half of the one and half of the other."""
     with serving(site, drop_after=100_000, **settings) as server:
         out = b""
-        with pytest.raises(fetch.DataError, match="changed on the server"):
-            for block in fetch.in_order(f"{server.url}file", wait=0):
+        with pytest.raises(download.DataError, match="changed on the server"):
+            for block in download.in_order(f"{server.url}file", wait=0):
                 out += block
                 if len(out) == 100_000:
                     server.drop_after = None
@@ -402,9 +403,8 @@ def check_folder(folder, date, shards):
     assert names(folder) == [*expected, "manifest.json"]
     for name, body in expected.items():
         assert (folder / name).read_bytes() == body
-    manifest = files.read_manifest(folder)
-    assert sorted(manifest["outputs"]) == list(expected)
-    assert [(path, problem) for path, problem in files.verify(folder) if problem] == []
+    assert sorted(manifest.read_manifest(folder)["outputs"]) == list(expected)
+    assert [(path, problem) for path, problem in manifest.verify(folder) if problem] == []
     assert not os.path.exists(f"{folder}.part")
 
 
@@ -464,9 +464,9 @@ def test_every_form_of_address(root, tmp_path, local, below, date, shards):
 
 def fetch_dump(url, folder, date=None):
     """What bin/fetch-jawiki does, save for dates that vanish."""
-    dump = dumps.find(url, date)
-    dumps.download(dump, dumps.open_part(str(folder), dump))
-    dumps.close_part(str(folder), dump)
+    dump = jawiki_dumps.find(url, date)
+    jawiki_dumps.download(dump, jawiki_dumps.open_part(str(folder), dump))
+    jawiki_dumps.close_part(str(folder), dump)
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -577,7 +577,7 @@ def test_replaced_only_when_the_new_one_is_whole(run_tool, root, tmp_path):
         run_tool("fetch-jawiki", *QUICK, "--retries", 0, server.url, tmp_path / "jw", status=1)
         server.drop_after = None
         assert os.path.exists(tmp_path / "jw.part")
-        assert files.read_manifest(tmp_path / "jw")["counts"] == {"shards": 2}
+        assert manifest.read_manifest(tmp_path / "jw")["counts"] == {"shards": 2}
         run_tool("fetch-jawiki", server.url, tmp_path / "jw")
     check_folder(tmp_path / "jw", "20261108", 5)
 
@@ -592,7 +592,7 @@ def test_killed_while_it_is_replaced(root, tmp_path, monkeypatch, call):
     fetch_dump(str(root), folder, "20261101")
     name, _, countdown = call.partition(" ")
     countdown = int(countdown or 1)
-    owner = {"rmtree": shutil, "rename": os}.get(name, dumps)
+    owner = {"rmtree": shutil, "rename": os}.get(name, jawiki_dumps)
     real = getattr(owner, name)
 
     def dying(*args, **kwargs):
@@ -602,14 +602,14 @@ def test_killed_while_it_is_replaced(root, tmp_path, monkeypatch, call):
             raise Killed
         return real(*args, **kwargs)
 
-    dump = dumps.find(str(root), "20261108")
-    dumps.download(dump, dumps.open_part(folder, dump))
+    dump = jawiki_dumps.find(str(root), "20261108")
+    jawiki_dumps.download(dump, jawiki_dumps.open_part(folder, dump))
     monkeypatch.setattr(owner, name, dying)
     with pytest.raises(Killed):
-        dumps.close_part(folder, dump)
+        jawiki_dumps.close_part(folder, dump)
     monkeypatch.undo()
     if os.path.exists(f"{folder}/manifest.json"):  # then it is still the old one, and whole
-        assert not any(problem for _, problem in files.verify(folder))
+        assert not any(problem for _, problem in manifest.verify(folder))
     fetch_dump(str(root), folder, "20261108")
     check_folder(tmp_path / "jw", "20261108", 5)
 
@@ -663,10 +663,10 @@ def test_shared_data(run_tool, shared_data, tmp_path):
 
 def test_no_room_is_told_before_the_first_byte(tmp_path, monkeypatch):
     (tmp_path / "source").write_bytes(b"x" * 1000)
-    monkeypatch.setattr(fetch, "free_space", lambda folder: 999)
-    with serving(tmp_path) as server, pytest.raises(fetch.DataError, match=r"needs 0\.00 GB more"):
-        fetch.to_file(f"{server.url}/source", tmp_path / "copy")
+    monkeypatch.setattr(download, "free_space", lambda folder: 999)
+    with serving(tmp_path) as server, pytest.raises(download.DataError, match=r"needs 0\.00 GB more"):
+        download.to_file(f"{server.url}/source", tmp_path / "copy")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
-    monkeypatch.setattr(fetch, "free_space", lambda folder: 1000)
-    fetch.to_file(f"file://{tmp_path}/source", tmp_path / "copy")
+    monkeypatch.setattr(download, "free_space", lambda folder: 1000)
+    download.to_file(f"file://{tmp_path}/source", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"x" * 1000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.filters import REASONS, SentenceFilter
+from suzuri.text.filters import REASONS, SentenceFilter
 
 HERE = Path(__file__).parent
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import tokenizer
-from suzuri.align import Encoder, normalize
-from suzuri.cli import DataError
-from suzuri.comparison import as_markdown, as_tsv, table
-from suzuri.downstream import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread
-from suzuri.tags import entities_of, tag
+from suzuri.errors import DataError
+from suzuri.evaluation.entity_tags import entities_of, tag
+from suzuri.evaluation.results_table import as_markdown, as_tsv, table
+from suzuri.evaluation.tasks import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread
+from suzuri.tokenizer import tokenizer_folder
+from suzuri.tokenizer.offsets import Encoder, normalize
 from trained import KINDS, NASTY, sample, trained  # noqa: F401
 
 # --- characters -------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_table_marks_what_is_not_above_the_baselines(tmp_path, run_tool):
 @pytest.fixture(scope="module")
 def finetune():
     pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
-    from suzuri import finetune
+    from suzuri.evaluation import finetune
 
     return finetune
 
@@ -200,7 +200,7 @@ def test_a_folder_without_a_model(tmp_path, finetune):
 @settings(deadline=None)
 def test_windows_cover_and_overlap(length, room):
     pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
-    from suzuri.finetune import windows
+    from suzuri.evaluation.finetune import windows
 
     found = windows(length, room)
     assert found[0][0] == 0 and found[-1][1] == length
@@ -212,7 +212,7 @@ def test_windows_cover_and_overlap(length, room):
 @settings(max_examples=100, deadline=None)
 def test_best_answer_beside_brute_force(data):
     pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
-    from suzuri.finetune import best_answer
+    from suzuri.evaluation.finetune import best_answer
 
     n = data.draw(st.integers(1, 15))
     numbers = st.lists(st.integers(-50, 50), min_size=n + 5, max_size=n + 5).map(np.array)
@@ -280,7 +280,7 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     """bert, roberta and modernbert, each with another tokenizer; the same seed gives the same figures."""
     import torch
     import transformers
-    from suzuri.cli import Progress
+    from suzuri.progress import Progress
 
     model, kind = {
         "jsts": ("bert", "wordpiece"), "jsick": ("roberta", "unigram"), "jcommonsenseqa": ("modernbert", "char"),
@@ -292,7 +292,7 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     transformers.AutoModelForMaskedLM.from_config(
         transformers.AutoConfig.for_model(
             model,
-            vocab_size=len(tokenizer.read_vocabulary(folder)),
+            vocab_size=len(tokenizer_folder.read_vocabulary(folder)),
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -352,9 +352,9 @@ def test_finetune_prints_one_object(tmp_path, run_tool):
 )
 def test_bags_of_words_see_what_is_plain(kind, least):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (make eval and make test install it)")
-    from suzuri import baselines
+    from suzuri.evaluation import bag_of_words
 
     task = next(t for t in TASKS.values() if t.kind == kind)
     examples = toy(kind)
-    found = score(task, examples, baselines.predict(task, examples, examples))
+    found = score(task, examples, bag_of_words.predict(task, examples, examples))
     assert min(found.values()) >= least

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import pack, pieces, shards, tokenizer
-from suzuri.shards import Shard
+from suzuri.shards import packing, shard_file
+from suzuri.shards.shard_file import Shard
+from suzuri.tokenizer import encoding, tokenizer_folder
 from trained import KINDS, NASTY, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
 from transformers.models.bert_japanese.tokenization_bert_japanese import WordpieceTokenizer
@@ -28,7 +29,7 @@ def auto(folder):
 
 @functools.cache
 def encoder(folder):
-    return pack.encoder(folder)
+    return encoding.encoder(folder)
 
 
 def wanted(folder, lines):
@@ -104,12 +105,12 @@ def test_pieces_are_those_of_transformers(vocabulary, lines):
 
 def letters(lines):
     """An encoder for tests: a character is its code point."""
-    return np.array([ord(c) for line in lines for c in line], pack.ID), np.array([*map(len, lines)], np.int64)
+    return np.array([ord(c) for line in lines for c in line], packing.ID), np.array([*map(len, lines)], np.int64)
 
 
 def packed(text, unit, length, cuts=()):
     """The sequences of a text as strings, [CLS] and [SEP] as < and >; `cuts` splits the text into blocks."""
-    packer = pack.Packer(letters, ord("<"), ord(">"), unit, length)
+    packer = packing.Packer(letters, ord("<"), ord(">"), unit, length)
     lines = text.split("\n")
     edges = [0, *cuts, len(lines)]
     blocks = [packer.pack(lines[a:b]) for a, b in itertools.pairwise(edges)] + [packer.finish()]
@@ -170,13 +171,13 @@ def test_the_shard(run_tool, tmp_path, trained, sample):  # noqa: F811
     counts = json.loads((tmp_path / "s.json").read_text())["pack-tokens"]
     assert shard.metadata == {
         "format": "suzuri-shard/1",
-        "vocab_size": len(tokenizer.read_vocabulary(trained["wordpiece"])),
+        "vocab_size": len(tokenizer_folder.read_vocabulary(trained["wordpiece"])),
         "unit": "line",
         "max_seq_length": 64,
         "num_sequences": counts["sequences"],
         "num_tokens": counts["tokens"],
         "source_sha256": hashlib.sha256(text).hexdigest(),
-        "tokenizer_sha256": shards.tokenizer_sha256(trained["wordpiece"]),
+        "tokenizer_sha256": shard_file.tokenizer_sha256(trained["wordpiece"]),
     }
     lengths = np.diff(shard.offsets)
     assert shard.tokens.dtype == np.uint16 and lengths.max() == 64 and lengths.min() >= 3
@@ -219,7 +220,7 @@ def test_errors(run_tool, tmp_path, trained, args, status, said):  # noqa: F811
     config = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
     config |= {"mecab_kwargs": {"mecab_dic": "ipadic"}}
     (tmp_path / "ipadic/tokenizer_config.json").write_text(json.dumps(config))
-    (tmp_path / "ipadic/vocab.txt").write_text("\n".join(tokenizer.SPECIAL))
+    (tmp_path / "ipadic/vocab.txt").write_text("\n".join(tokenizer_folder.SPECIAL))
     done = run_tool("pack-tokens", *args, stdin="東京\n", status=status, cwd=tmp_path)
     assert said in done.stderr.decode() and "Traceback" not in done.stderr.decode()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good", "ipadic"]
@@ -236,7 +237,7 @@ def test_text_comes_back(run_tool, tmp_path, trained, kind):  # noqa: F811
     assert done.stdout.decode() == (text if kind == "unigram" else text.replace(" ", ""))
     ids = run_tool("show-shard", "--ids", "--head", 1, tmp_path / "s").stdout.split()
     pieces = run_tool("show-shard", "--pieces", "--head", 1, "--tokenizer", trained[kind], tmp_path / "s").stdout
-    vocabulary = tokenizer.read_vocabulary(trained[kind])
+    vocabulary = tokenizer_folder.read_vocabulary(trained[kind])
     assert pieces.decode().split() == [vocabulary[int(i)] for i in ids]
     assert ids[0] == b"2" and ids[-1] == b"3"
 
@@ -248,8 +249,8 @@ def test_blanks_between_latin_words_come_back(run_tool, tmp_path):
 
 
 def write_shard(path, sequences, folder, vocab_size):
-    sha = shards.tokenizer_sha256(folder)
-    with shards.ShardWriter(path, vocab_size=vocab_size, unit="line", max_seq_length=9, tokenizer_sha256=sha) as w:
+    sha = shard_file.tokenizer_sha256(folder)
+    with shard_file.ShardWriter(path, vocab_size=vocab_size, unit="line", max_seq_length=9, tokenizer_sha256=sha) as w:
         w.append([i for s in sequences for i in s], [len(s) for s in sequences])
         w.close("0" * 64)
 
@@ -257,11 +258,11 @@ def write_shard(path, sequences, folder, vocab_size):
 def test_stats(run_tool, tmp_path, monkeypatch):
     folder = tmp_path / "t"
     folder.mkdir()
-    pieces = [*tokenizer.SPECIAL, "東京", "##都", "は", "##"]
-    tokenizer.write_folder(folder, "wordpiece", pieces, 512)
+    pieces = [*tokenizer_folder.SPECIAL, "東京", "##都", "は", "##"]
+    tokenizer_folder.write_folder(folder, "wordpiece", pieces, 512)
     sequences = [[2, 5, 6, 7, 3], [2, 1, 5, 3], [2, 7, 6, 6, 8, 3], [2, 7, 3]]
     write_shard(tmp_path / "s", sequences, folder, len(pieces))
-    monkeypatch.setattr("suzuri.show.CHUNK", 4)
+    monkeypatch.setattr("suzuri.shards.display.CHUNK", 4)
     done = run_tool("show-shard", "--stats", "--tokenizer", folder, tmp_path / "s")
     rows = dict(line.split("\t") for line in done.stdout.decode().splitlines())
     assert {k: float(v) for k, v in rows.items()} == {
@@ -284,10 +285,10 @@ def test_stats(run_tool, tmp_path, monkeypatch):
         "pieces used": 4,
         "pieces in the vocabulary": 9,
     }
-    from suzuri import show
+    from suzuri.shards import display
 
     shard = Shard(tmp_path / "s")
-    in_small_chunks = show.pieces_table(shard, pieces, tokenizer.special_ids(folder), "wordpiece")
+    in_small_chunks = display.pieces_table(shard, pieces, tokenizer_folder.special_ids(folder), "wordpiece")
     assert {k: float(v) for k, v in in_small_chunks.items()} == {k: float(rows[k]) for k in in_small_chunks}
     without = run_tool("show-shard", "--stats", tmp_path / "s").stdout.decode()
     assert done.stdout.decode().startswith(without) and "unknown" not in without

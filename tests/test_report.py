@@ -21,17 +21,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
-from suzuri import (
-    report,
-    report_blocks,
-    report_facts,
-    report_html,
-    report_markdown,
-    report_models,
-    report_plots,
-    shards,
-)
-from suzuri.report_blocks import Group, Plot, Right, Sentence, Table
+from suzuri.report import blocks, data_reader, models, plots
+from suzuri.report import html as as_html
+from suzuri.report import markdown as as_markdown
+from suzuri.report import page as report_page
+from suzuri.report.blocks import Group, Plot, Right, Sentence, Table
+from suzuri.shards import shard_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = ["Text", "Token sequences", "Tokenizer", "Training", "Fill-mask", "Evaluation", "Provenance"]
@@ -168,7 +163,7 @@ def test_counts_are_those_of_the_manifest(data, markdown):
         duplicates, read = (counts["shuffle-split"][k] for k in ("duplicates_dropped", "sentences_in"))
         assert duplicates >= 5
         assert table["duplicates dropped"][i] == f"{duplicates} ({100 * duplicates / read:.1f} %)"
-    sequences = len(shards.Shard(data / "shards/硯/train-000.safetensors"))
+    sequences = len(shard_file.Shard(data / "shards/硯/train-000.safetensors"))
     assert "| 硯" in markdown and f" {sequences} |" in markdown
 
 
@@ -206,7 +201,7 @@ def test_provenance(data, page, markdown):
             assert (found if isinstance(found, str) else found["sha256"]) in text
     assert record["url"] in "".join(text for _, text in page.texts)
     fetched = ["plain.txt", "硯.txt", "tasks/plain.json", "tasks/硯.json"]  # and no records
-    assert [name for name, *_ in report_facts.sources(data)] == fetched
+    assert [name for name, *_ in data_reader.sources(data)] == fetched
 
 
 def test_what_the_corpus_holds_is_text(page, markdown):
@@ -217,7 +212,7 @@ def test_what_the_corpus_holds_is_text(page, markdown):
     assert not {"script", "b", "i", "u"} & {tag for tag, attrs in page.elements if not attrs and tag in ("script", "u")}
     # The only <b> is a plot's title, the only <i> its key.
     assert {text for path, text in page.texts if "b" in path} <= {"Sentences by length", "Sequences by length"} | {
-        title for _, title, _ in report_models.CURVES
+        title for _, title, _ in models.CURVES
     }
     assert '\\<script\\>alert("x")\\</script\\> \\& \\<b\\>no Japanese\\</b\\>' in markdown
 
@@ -239,13 +234,13 @@ def images(page):
 
 
 def test_plots_have_words_and_only_glyphs_of_their_font(page):
-    assert len(images(page)) == 2 + len(report_models.CURVES)
+    assert len(images(page)) == 2 + len(models.CURVES)
     for image in images(page):
         assert len(image["alt"]) > 40
         svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
         fonts, glyphs = zip(*re.findall(r'href="#([A-Za-z-]+)-([0-9a-f]+)"', svg), strict=True)
         assert set(fonts) == {"DejaVuSans"} and not {"0", "00"} & {*glyphs}  # glyph 0 is the empty box
-        assert "currentColor" in svg and report_plots.INK not in svg
+        assert "currentColor" in svg and plots.INK not in svg
         ET.fromstring(svg)
 
 
@@ -261,17 +256,17 @@ def test_same_input_same_bytes(data, run_tool, tmp_path):
 
 
 def text_of(sections):
-    return report_markdown.page(sections, "foot")
+    return as_markdown.page(sections, "foot")
 
 
 def test_a_seed_draws_examples_and_nothing_else(data):
-    first, again, other = (text_of(report.sections(data, seed)) for seed in (0, 0, 1))
+    first, again, other = (text_of(report_page.sections(data, seed)) for seed in (0, 0, 1))
     assert first == again != other
     changed = [a for a, b in zip(first.split("\n"), other.split("\n"), strict=True) if a != b]
     kept = (data / "text/硯/train-000.txt").read_text().split("\n") + (
         data / "text/plain/train-000.txt"
     ).read_text().split("\n")
-    escaped = {f"- {report_markdown.escape(line)}" for line in kept}
+    escaped = {f"- {as_markdown.escape(line)}" for line in kept}
     assert len(set(changed) & escaped) > 10
     assert all(line in escaped or "(" in line or line.startswith("|") for line in changed)
 
@@ -296,8 +291,8 @@ def test_partly_made(data, tmp_path, gone, said):
     for name in gone:
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    found = report.sections(str(copy), 0)
-    assert any(said in b.text for b in report_blocks.all_blocks(found) if isinstance(b, report_blocks.Missing))
+    found = report_page.sections(str(copy), 0)
+    assert any(said in b.text for b in blocks.all_blocks(found) if isinstance(b, blocks.Missing))
     assert text_of(found).count("\n## ") == len(SECTIONS)
 
 
@@ -309,7 +304,7 @@ def test_a_run_at_work_is_told(data, tmp_path):
     (run / "manifest.json").unlink()
     with open(run / "metrics.jsonl", "a") as f:
         f.write('{"step": 4, "loss": NaN, "grad_norm": null}\n{"step": 5, "lo')  # cut short by a kill
-    text = text_of(report.sections(str(copy), 0))
+    text = text_of(report_page.sections(str(copy), 0))
     assert "m: still in training" in text and rows(text)["steps"] == ["4"]
     assert not re.search(r"\bnan\b", text, re.I)
 
@@ -342,9 +337,9 @@ def test_a_damaged_file_costs_its_section_only(data, tmp_path, file, section, ca
     shutil.copytree(data, copy)
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[: len(whole) // 2])
-    found = {s.title: s.blocks for s in report.sections(str(copy), 0)}
-    assert any(isinstance(b, report_blocks.Missing) for b in found[section])
-    spared = [s for s in SECTIONS if isinstance(found[s][0], report_blocks.Missing) is False]
+    found = {s.title: s.blocks for s in report_page.sections(str(copy), 0)}
+    assert any(isinstance(b, blocks.Missing) for b in found[section])
+    spared = [s for s in SECTIONS if isinstance(found[s][0], blocks.Missing) is False]
     assert len(spared) >= 3
     assert list(found)[1:] == SECTIONS
 
@@ -356,7 +351,7 @@ def test_bytes_that_are_no_utf8(data, tmp_path):
     (copy / ".stats/硯/dropped.tsv").write_bytes(b"too short\t\xff\xfe\x00\x07\n")
     with open(copy / "text/硯/train-000.txt", "wb") as f:
         f.write("壊れた\x07\u202e文です\ue000。\n".encode() + b"\xe3\x81\n")
-    html = report_html.page("t", report.sections(str(copy), 0), "f")
+    html = as_html.page("t", report_page.sections(str(copy), 0), "f")
     assert "\ufffd\ufffd‹U+0000›‹U+0007›" in html and "壊れた‹U+0007›\u202e文です‹U+E000›。" in html
     assert not re.search("[\x00-\x09\x0b-\x1f]", html)
 
@@ -368,12 +363,12 @@ def test_large_files_are_sampled(data, tmp_path, bin_dir):
         shutil.copytree(data / part, copy / part)
     lines = (copy / "text/硯/train-000.txt").read_bytes()
     with open(copy / "text/硯/train-000.txt", "wb") as f:
-        f.write(lines * (1 + report_facts.TEXT_BYTES // len(lines)))
+        f.write(lines * (1 + data_reader.TEXT_BYTES // len(lines)))
         f.truncate(20 << 30)
     shutil.copytree(data / "shards", copy / "shards")
     shard, tokens = copy / "shards/硯/train-000.safetensors", 500_000_000
     offsets = np.arange(0, tokens + 1, 25, dtype="<i8")
-    metadata = shards.Shard(shard).metadata | {"num_sequences": len(offsets) - 1, "num_tokens": tokens}
+    metadata = shard_file.Shard(shard).metadata | {"num_sequences": len(offsets) - 1, "num_tokens": tokens}
     spans = {"offsets": ("I64", len(offsets), 8, 0), "tokens": ("U16", tokens, 2, 8 * len(offsets))}
     header = {"__metadata__": {k: str(v) for k, v in metadata.items()}} | {
         name: {"dtype": code, "shape": [n], "data_offsets": [at, at + n * size]}
@@ -410,7 +405,7 @@ def test_large_files_are_sampled(data, tmp_path, bin_dir):
     ],
 )
 def test_figure(value, shown):
-    assert report_blocks.figure(value) == shown
+    assert blocks.figure(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -418,25 +413,25 @@ def test_figure(value, shown):
     [(94, 1222, "7.7 %"), (0, 5, "0 %"), (1, 0, "–"), (1, 1250, "0.080 %"), (1, 10**6, "0.00010 %"), (5, 5, "100.0 %")],
 )
 def test_percent(part, whole, shown):
-    assert report_blocks.percent(part, whole) == shown
+    assert blocks.percent(part, whole) == shown
 
 
 @pytest.mark.parametrize(
     ("n", "shown"), [(0, "0 B"), (999, "999 B"), (116299, "116 kB"), (21.3e9, "21.3 GB"), (3e13, "30 TB")]
 )
 def test_nbytes(n, shown):
-    assert report_blocks.nbytes(n) == shown
+    assert blocks.nbytes(n) == shown
 
 
 @given(st.text())
 def test_any_text_survives_html(text):
-    shown = Page(f"<p>{report_html.escape(text)}</p>").inside("p")
-    assert "".join(shown) == report_blocks.visible(text)
+    shown = Page(f"<p>{as_html.escape(text)}</p>").inside("p")
+    assert "".join(shown) == blocks.visible(text)
 
 
 @given(st.lists(st.lists(st.text().map(Sentence), min_size=2, max_size=2), min_size=1))
 def test_any_text_stays_in_its_markdown_cell(cells):
-    lines = report_markdown.table(Table(["a", "b"], cells)).split("\n")[:-1]
+    lines = as_markdown.table(Table(["a", "b"], cells)).split("\n")[:-1]
     assert len(lines) == 2 + len(cells)
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
@@ -444,14 +439,14 @@ def test_any_text_stays_in_its_markdown_cell(cells):
 
 def test_markdown_columns_line_up():
     table = Table(["", "数"], [Group("段"), ["漢字かな", Right("12 (3 %)")], ["abc", 7], ["–", None]])
-    lines = report_markdown.table(table).split("\n")[:-1]
-    assert len({report_markdown.width(line) for line in lines}) == 1
+    lines = as_markdown.table(table).split("\n")[:-1]
+    assert len({as_markdown.width(line) for line in lines}) == 1
     assert lines[1].endswith(":|") or lines[1].endswith(": |")
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50))
 def test_sparkline(values):
-    line = report_markdown.spark(values)
+    line = as_markdown.spark(values)
     assert len(line) == len(values)
     assert line[int(np.argmin(values))] == "▁"
     if max(values) > min(values):
@@ -459,10 +454,10 @@ def test_sparkline(values):
 
 
 def test_thinning_keeps_the_mean():
-    xs, ys = report_plots.thin(range(100_000), np.sin(np.arange(100_000.0)))
-    assert len(xs) == len(ys) == report_plots.POINTS
+    xs, ys = plots.thin(range(100_000), np.sin(np.arange(100_000.0)))
+    assert len(xs) == len(ys) == plots.POINTS
     assert ys.mean() == pytest.approx(np.sin(np.arange(100_000.0)).mean(), abs=1e-9)
-    assert report_plots.thin([1, 2], [3, 4])[1].tolist() == [3, 4]
+    assert plots.thin([1, 2], [3, 4])[1].tolist() == [3, 4]
 
 
 def test_a_plot_never_draws_a_name():
@@ -470,25 +465,25 @@ def test_a_plot_never_draws_a_name():
     plot = Plot("Loss", "step", "loss", series)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        svg = report_plots.draw(plot)
-    assert svg == report_plots.draw(plot)
+        svg = plots.draw(plot)
+    assert svg == plots.draw(plot)
     assert len(svg) < 60_000
-    html = report_html.plot(plot)
+    html = as_html.plot(plot)
     assert "日本語の名</li>" in html and "日本語の名: from -9 at 0 to 9 at 4,999" in html
 
 
 def test_coverage():
     pieces = ["東", "##京", "都##", "##", "#", "a"]
-    assert report_facts.characters(pieces) == set("東京都#a")
-    whole, spelt, others = report_facts.coverage(["東京 \u3000は", "はa"], report_facts.characters(pieces))
+    assert data_reader.characters(pieces) == set("東京都#a")
+    whole, spelt, others = data_reader.coverage(["東京 \u3000は", "はa"], data_reader.characters(pieces))
     assert (whole, spelt, dict(others)) == (5, 3, {"は": 2})
 
 
 def test_beginning_takes_whole_sequences(data, monkeypatch):
-    shard = shards.Shard(data / "shards/硯/train-000.safetensors")
+    shard = shard_file.Shard(data / "shards/硯/train-000.safetensors")
     for limit in (1, int(shard.offsets[2]), int(shard.offsets[2]) + 1, 10**9):
-        monkeypatch.setattr(report_facts, "TOKENS", limit)
-        part = report_facts.Beginning(shard)
+        monkeypatch.setattr(data_reader, "TOKENS", limit)
+        part = data_reader.Beginning(shard)
         assert len(part.tokens) == part.offsets[-1] == shard.offsets[len(part)]
         assert len(part) == max(1, sum(end <= limit for end in shard.offsets[1:]))
 
@@ -500,7 +495,7 @@ def test_models_come_after_what_they_began_with(tmp_path):
         inputs = {"../../shards/x.safetensors": "0" * 64, **({f"../{init}": "0" * 64} if init else {})}
         manifest = {"format": "suzuri-manifest/1", "inputs": inputs, "outputs": {}, "counts": {}, "settings": {}}
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert [(m["name"], m["init"]) for m in report_facts.models(tmp_path)] == [("b", None), ("c", "b"), ("a", "c")]
+    assert [(m["name"], m["init"]) for m in data_reader.models(tmp_path)] == [("b", None), ("c", "b"), ("a", "c")]
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------
@@ -568,7 +563,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
       .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML)"""
     assert run(wide) == []
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert run("return document.images.length") == 2 + len(report_models.CURVES)
+    assert run("return document.images.length") == 2 + len(models.CURVES)
     assert run("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == SECTIONS
     assert run("return [...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
     # Each plot is drawn in the page's own ink, at a size at which 11 points can be read.

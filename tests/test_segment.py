@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.segment import segment
+from suzuri.tokenizer.words import segment
 from trained import NASTY
 from transformers.models.bert_japanese.tokenization_bert_japanese import MecabTokenizer
 

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 from safetensors import safe_open
-from suzuri.cli import DataError
-from suzuri.files import MANIFEST
-from suzuri.shards import Shard, ShardWriter, tokenizer_sha256
+from suzuri.errors import DataError
+from suzuri.manifest import MANIFEST
+from suzuri.shards.shard_file import Shard, ShardWriter, tokenizer_sha256
 
 SEQUENCES = [[2, 5, 3], [2, 3], [2, 98, 97, 96, 3]]
 

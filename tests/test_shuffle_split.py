@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import records as rec
-from suzuri import shuffle
-from suzuri.cli import DataError
+from suzuri.errors import DataError
+from suzuri.text import hashed_records as rec
+from suzuri.text import shuffle
 from xxhash import xxh3_64_intdigest
 
 GOLDEN = Path(__file__).parent / "shuffle-split"
@@ -494,8 +494,8 @@ def test_in_turns_leaves_no_process_behind(tmp_path):
     """kill -9 of the tool ends the processes that it started."""
     code = f"""
 import os, sys, time
-sys.path.insert(0, {str(Path(shuffle.__file__).parent.parent)!r})
-from suzuri import shuffle
+sys.path.insert(0, {str(Path(shuffle.__file__).parents[2])!r})
+from suzuri.text import shuffle
 class Tape:
     state = 0
     def write(self, thing): pass

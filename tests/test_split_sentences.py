@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import sentences
-from suzuri.documents import DocumentWriter
-from suzuri.sentences import split, split_block
+from suzuri.text import sentences
+from suzuri.text.documents import DocumentWriter
+from suzuri.text.sentences import split, split_block
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "bench"))
@@ -423,7 +423,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
     """Python before 3.11.5 mismatches `(?:…)*+` where … can backtrack; `(?>…)*+` it gets right (gh-106052)."""
     from re import _constants, _parser
 
-    from suzuri import filters, records, sentences
+    from suzuri.text import filters, hashed_records, sentences
 
     def bodies(parsed):
         for op, argument in parsed:
@@ -434,7 +434,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
                     if isinstance(inner, _parser.SubPattern):
                         yield from bodies(inner)
 
-    compiled = [sentences.DOUBT, filters.SentenceFilter(10, 1000).good, records.DOCUMENT]
+    compiled = [sentences.DOUBT, filters.SentenceFilter(10, 1000).good, hashed_records.DOCUMENT]
     single = (_constants.IN, _constants.ANY, _constants.LITERAL, _constants.NOT_LITERAL)
     found = [body for pattern in compiled for body in bodies(_parser.parse(pattern.pattern, pattern.flags))]
     assert len(found) > 20

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from suzuri.model import FlatModel
+from suzuri.training.model import FlatModel
 from trainer import in_process, make_task
 
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from suzuri.model import FlatModel, check_isolation, new_model, position_offset, sequence_arguments
-from suzuri.speed import largest_fitting
+from suzuri.training.hardware import largest_fitting
+from suzuri.training.model import FlatModel, check_isolation, new_model, position_offset, sequence_arguments
 from test_train_mlm import lines_of
 from test_train_model import PIECES, Words
 from trainer import in_process, make_task, run, write_shard, write_tokenizer
@@ -32,9 +32,9 @@ def losses(folder):
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_varlen_logits_are_those_of_each_sequence_alone(kind, tmp_path):
     """bf16 varlen attention on a flat batch against plain transformers in fp32, sequence by sequence."""
-    from suzuri.masking import Masker
-    from suzuri.shards import Shard
-    from suzuri.tokens import Axis, micro_batches
+    from suzuri.shards.shard_file import Shard
+    from suzuri.training.masking import Masker
+    from suzuri.training.token_axis import Axis, micro_batches
 
     write_tokenizer(tmp_path / "tokenizer")
     write_shard(tmp_path / "train-000.safetensors", tmp_path / "tokenizer", 60)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from suzuri.run import Run
-from suzuri.shards import Shard
+from suzuri.shards.shard_file import Shard
+from suzuri.training.loop import Run
 from trainer import (
     environment,
     in_process,
@@ -88,9 +88,9 @@ def test_same_run_same_bytes(finished, tmp_path):
 
 def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
     """AutoModelForMaskedLM on the folder, eval-mlm and the run's last evaluation agree."""
-    from suzuri.evaluate import masked_batches
-    from suzuri.masking import IGNORED
-    from suzuri.model import Vocabulary
+    from suzuri.training.masking import IGNORED
+    from suzuri.training.model import Vocabulary
+    from suzuri.training.validation import masked_batches
     from transformers import AutoModelForMaskedLM
 
     folder, _ = finished

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from suzuri.attention import attention_dropout
-from suzuri.cli import DataError
-from suzuri.cores import Cores
-from suzuri.masking import IGNORED, Masker, mix64
-from suzuri.model import (
+from suzuri.errors import DataError
+from suzuri.shards.shard_file import Shard
+from suzuri.training.attention import attention_dropout
+from suzuri.training.cpu_threads import Cores
+from suzuri.training.masking import IGNORED, Masker, mix64
+from suzuri.training.model import (
     FlatModel,
     check_isolation,
     flops,
@@ -22,10 +23,9 @@ from suzuri.model import (
     sequence_arguments,
     set_dropout,
 )
-from suzuri.schedule import learning_rate
-from suzuri.shards import Shard
-from suzuri.tokens import Axis, by_length, micro_batches
-from suzuri.train import Stopped
+from suzuri.training.schedule import learning_rate
+from suzuri.training.step import Stopped
+from suzuri.training.token_axis import Axis, by_length, micro_batches
 from trainer import SPECIAL, in_process, make_task, write_shard, write_tokenizer
 
 PIECES = SPECIAL + [f"w{i}" for i in range(94)]

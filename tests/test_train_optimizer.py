@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from suzuri.optimizer import hidden_matrices, make_optimizers
-from suzuri.recipe import DEFAULTS
+from suzuri.training.optimizer import hidden_matrices, make_optimizers
+from suzuri.training.recipe import DEFAULTS
 from test_train_mlm import lines_of, weights, without_speed
 from test_train_model import ARCHITECTURES, make
 from torch import nn
@@ -105,7 +105,7 @@ def test_initializer_range_can_be_set(tmp_path):
     for value in ("0.02", "0.3"):
         trainer = in_process(make_task(tmp_path / value))
         assert trainer.model.config.initializer_range == 0.02
-        from suzuri.model import new_model
+        from suzuri.training.model import new_model
 
         words = trainer.task.vocabulary
         model = new_model(tmp_path / value / "model.json", {"initializer_range": float(value)}, words, 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri import pieces, tokenizer, vocabulary, wordpiece
+from suzuri.tokenizer import counting, tokenizer_folder, wordpiece_training
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from trained import KINDS, SIZE, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
@@ -35,34 +35,34 @@ def test_same_bytes_for_the_same_lines(run_tool, tmp_path, trained, sample, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_and_blocks_do_not_matter(monkeypatch, sample, kind):  # noqa: F811
-    want, _ = vocabulary.count_blocks(vocabulary.TextBlocks([sample]), kind, 1)
-    monkeypatch.setattr(vocabulary, "BLOCK", 5000)
-    blocks = list(vocabulary.TextBlocks([sample[i : i + 777] for i in range(0, len(sample), 777)]))
+    want, _ = counting.count_blocks(counting.TextBlocks([sample]), kind, 1)
+    monkeypatch.setattr(counting, "BLOCK", 5000)
+    blocks = list(counting.TextBlocks([sample[i : i + 777] for i in range(0, len(sample), 777)]))
     assert len(blocks) > 50
-    assert vocabulary.count_blocks(blocks, kind, 3)[0] == want
+    assert counting.count_blocks(blocks, kind, 3)[0] == want
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_transformers_loads_it(trained, kind):  # noqa: F811
     auto = AutoTokenizer.from_pretrained(trained[kind], local_files_only=True)
-    pieces = tokenizer.read_vocabulary(trained[kind])
+    pieces = tokenizer_folder.read_vocabulary(trained[kind])
     assert pieces[:15] == RESERVED and len(set(pieces)) == len(pieces) == len(auto) <= SIZE[kind]
     assert auto.get_vocab() == {piece: i for i, piece in enumerate(pieces)}
     assert [auto.pad_token_id, auto.unk_token_id, auto.cls_token_id, auto.sep_token_id, auto.mask_token_id] == [
         *range(5)
     ]
-    assert list(tokenizer.special_ids(trained[kind]).values()) == [*range(5)]
-    assert auto.model_max_length == tokenizer.max_seq_length(trained[kind]) == 512
+    assert list(tokenizer_folder.special_ids(trained[kind]).values()) == [*range(5)]
+    assert auto.model_max_length == tokenizer_folder.max_seq_length(trained[kind]) == 512
     ids = auto("富士山は[MASK]の山です。")["input_ids"]
     assert ids[0] == 2 and ids[-1] == 3 and ids.count(4) == 1 and 1 not in ids
     assert auto.decode(ids, skip_special_tokens=True).replace(" ", "") == "富士山はの山です。"
-    assert type(tokenizer.load(trained[kind])) is type(auto)
-    assert tokenizer.kind(trained[kind]) == kind
+    assert type(tokenizer_folder.load(trained[kind])) is type(auto)
+    assert tokenizer_folder.kind(trained[kind]) == kind
 
 
 def test_vocabulary_in_order(trained):  # noqa: F811
     """Reserved pieces, characters by code point, their ## forms by code point, merges."""
-    pieces = tokenizer.read_vocabulary(trained["wordpiece"])[15:]
+    pieces = tokenizer_folder.read_vocabulary(trained["wordpiece"])[15:]
     singles = [p for p in pieces if len(p) == 1]
     inner = [p for p in pieces if len(p) == 3 and p.startswith("##")]
     assert pieces[: len(singles)] == sorted(singles)
@@ -119,29 +119,29 @@ def shuffled(words, seed=0):
 def test_merges_are_those_of_the_textbook(words, size):
     alphabet = {c for w in words for c in w}
     want = textbook(words, ["[UNK]"], size)
-    assert wordpiece.learn(shuffled(words), alphabet, ["[UNK]"], size) == want
+    assert wordpiece_training.learn(shuffled(words), alphabet, ["[UNK]"], size) == want
 
 
 def test_merges_are_those_of_the_textbook_on_real_words(sample):  # noqa: F811
-    words = dict(sorted(vocabulary.count_words(sample.decode().split("\n")).items())[::30])
+    words = dict(sorted(counting.count_words(sample.decode().split("\n")).items())[::30])
     alphabet = {c for w in words for c in w}
-    size = len(wordpiece.learn(words, alphabet, RESERVED, 0)) + 100
-    assert wordpiece.learn(shuffled(words), alphabet, RESERVED, size) == textbook(words, RESERVED, size)
+    size = len(wordpiece_training.learn(words, alphabet, RESERVED, 0)) + 100
+    assert wordpiece_training.learn(shuffled(words), alphabet, RESERVED, size) == textbook(words, RESERVED, size)
 
 
 def test_alphabet():
     characters = Counter({"い": 3, "あ": 3, "う": 3, "え": 1, " ": 9, "\r": 9, "\x85": 9, "\ufffd": 9, "\0": 9})
-    assert vocabulary.choose_alphabet(characters, 2) == {"あ", "い"}
-    assert vocabulary.choose_alphabet(characters, 9) == set("あいうえ")
+    assert counting.choose_alphabet(characters, 2) == {"あ", "い"}
+    assert counting.choose_alphabet(characters, 9) == set("あいうえ")
     words = {"あxい": 4, "xあ": 4, "い": 1}  # x is passed over
-    assert wordpiece.learn(words, {"あ", "い"}, [], 9) == ["あ", "い", "##い", "あい"]
+    assert wordpiece_training.learn(words, {"あ", "い"}, [], 9) == ["あ", "い", "##い", "あい"]
 
 
 def test_overlap_with_tokenizers(sample):  # noqa: F811
     """The outside implementation, on the same words, agrees up to its own chance order of ties."""
-    words = vocabulary.count_words(sample.decode().split("\n"))
-    alphabet = vocabulary.choose_alphabet(vocabulary.sum_characters(words), 6129)
-    ours = wordpiece.learn(words, alphabet, RESERVED, 6000)
+    words = counting.count_words(sample.decode().split("\n"))
+    alphabet = counting.choose_alphabet(counting.sum_characters(words), 6129)
+    ours = wordpiece_training.learn(words, alphabet, RESERVED, 6000)
     peer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     peer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordPieceTrainer(
@@ -199,7 +199,7 @@ def test_manifest_and_stats(run_tool, tmp_path):
     assert manifest["counts"]["lines_in"] == 4 and manifest["counts"]["invalid_bytes_replaced"] == 1
     assert json.loads((tmp_path / "s.json").read_text())["train-tokenizer"] == manifest["counts"]
     assert b"instead of 200: the text has no more to give" in done.stderr
-    assert tokenizer.max_seq_length(tmp_path / "t") == 64
+    assert tokenizer_folder.max_seq_length(tmp_path / "t") == 64
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -231,13 +231,13 @@ def test_errors(run_tool, tmp_path, args, stdin, status, said):
 
 
 def test_folders_that_are_no_tokenizer(tmp_path):
-    from suzuri.cli import DataError
+    from suzuri.errors import DataError
 
     with pytest.raises(DataError, match=r"neither vocab\.txt nor tokenizer\.json"):
-        tokenizer.read_vocabulary(tmp_path)
+        tokenizer_folder.read_vocabulary(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0, "b": 7}}}')
     with pytest.raises(DataError, match="ids from 0 on"):
-        tokenizer.read_vocabulary(tmp_path)
+        tokenizer_folder.read_vocabulary(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(DataError, match="not JSON"):
-        tokenizer.read_config(tmp_path)
+        tokenizer_folder.read_config(tmp_path)

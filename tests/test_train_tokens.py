@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.masking import IGNORED, NEVER, Masker, mix64, smallest
-from suzuri.shards import Shard
-from suzuri.tokens import Axis, Chunk, assemble, by_length, mask_key, micro_batches, permuted
+from suzuri.shards.shard_file import Shard
+from suzuri.training.masking import IGNORED, NEVER, Masker, mix64, smallest
+from suzuri.training.token_axis import Axis, Chunk, assemble, by_length, mask_key, micro_batches, permuted
 from trainer import SPECIAL, write_shard, write_tokenizer
 
 PIECES = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(94)]

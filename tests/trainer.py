@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 import warm
-from suzuri.shards import ShardWriter, tokenizer_sha256
+from suzuri.shards.shard_file import ShardWriter, tokenizer_sha256
 
 torch.set_num_threads(1)  # models as small as these gain nothing from more
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -118,9 +118,9 @@ def in_process(args, overrides=()):
     import argparse
 
     sys.argv[0] = "train-mlm"
-    from suzuri.recipe import read_recipe
-    from suzuri.task import Task
-    from suzuri.train import Trainer
+    from suzuri.training.inputs import Task
+    from suzuri.training.recipe import read_recipe
+    from suzuri.training.step import Trainer
 
     p = argparse.ArgumentParser()
     p.add_argument("recipe")

@@ -10,10 +10,10 @@ if "pytest" not in sys.modules:  # in the process to be forked from
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = ["train-mlm"]
     sys.path.insert(0, str(ROOT / "lib"))
-    import suzuri.plan
-    import suzuri.run
-    import suzuri.task
-    import suzuri.train
+    import suzuri.training.dry_run
+    import suzuri.training.inputs
+    import suzuri.training.loop
+    import suzuri.training.step
     import transformers.models.bert.modeling_bert  # noqa: F401
 
 
@@ -26,8 +26,8 @@ def main(args, stderr_path):
     sys.stderr = open(2, "w", buffering=1, closefd=False)
     orders = [a.split("=") for a in args if a.startswith(("DIE_AFTER=", "THREADS="))]
     deaths = [int(n) for what, n in orders if what == "DIE_AFTER"]
-    suzuri.train.torch.set_num_threads(max([1, *(int(n) for what, n in orders if what == "THREADS")]))
-    step = suzuri.train.Trainer.train_step
+    suzuri.training.step.torch.set_num_threads(max([1, *(int(n) for what, n in orders if what == "THREADS")]))
+    step = suzuri.training.step.Trainer.train_step
 
     def dying(self, s, batches):
         found = step(self, s, batches)
@@ -35,6 +35,6 @@ def main(args, stderr_path):
             os.kill(os.getpid(), 9)
         return found
 
-    suzuri.train.Trainer.train_step = dying
+    suzuri.training.step.Trainer.train_step = dying
     sys.argv = ["train-mlm", *(a for a in args if a.split("=") not in orders)]
     runpy.run_path(str(ROOT / "bin/train-mlm"), run_name="__main__")

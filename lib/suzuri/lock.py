@@ -8,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from suzuri.cli import DataError, note
+from suzuri.errors import DataError
+from suzuri.progress import note
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
 

@@ -10,7 +10,7 @@ import signal
 from contextlib import suppress
 from multiprocessing import connection, get_context
 
-from suzuri.cli import DataError
+from suzuri.errors import DataError
 from suzuri.lock import PR_SET_PDEATHSIG, prctl
 
 AHEAD = 4  # results that a worker holds while it waits for their turn

@@ -26,17 +26,17 @@ sys.path.insert(0, os.path.join(ROOT, "lib"))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from suzuri import tokenizer  # noqa: E402
-from suzuri.batches import ahead  # noqa: E402
-from suzuri.malloc import keep_memory  # noqa: E402
-from suzuri.masking import Masker  # noqa: E402
-from suzuri.model import Vocabulary, flops  # noqa: E402
-from suzuri.recipe import read_recipe  # noqa: E402
-from suzuri.shards import Shard  # noqa: E402
-from suzuri.speed import peak_flops  # noqa: E402
-from suzuri.task import Task  # noqa: E402
-from suzuri.tokens import Axis, micro_batches  # noqa: E402
-from suzuri.train import Trainer  # noqa: E402
+from suzuri.environment import keep_memory  # noqa: E402
+from suzuri.shards.shard_file import Shard  # noqa: E402
+from suzuri.tokenizer import tokenizer_folder  # noqa: E402
+from suzuri.training.batches import ahead  # noqa: E402
+from suzuri.training.hardware import peak_flops  # noqa: E402
+from suzuri.training.inputs import Task  # noqa: E402
+from suzuri.training.masking import Masker  # noqa: E402
+from suzuri.training.model import Vocabulary, flops  # noqa: E402
+from suzuri.training.recipe import read_recipe  # noqa: E402
+from suzuri.training.step import Trainer  # noqa: E402
+from suzuri.training.token_axis import Axis, micro_batches  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402
 from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: E402
@@ -126,7 +126,7 @@ def grouped_by_length(lengths, batch, accumulate, steps):
 
 def run_peer(folder, model_config, precision, batch, accumulate, steps):
     """Real tokens a second of Hugging Face's Trainer; None where its batch does not fit."""
-    shard, words = Shard(f"{folder}/train-000.safetensors"), tokenizer.load(f"{folder}/tokenizer")
+    shard, words = Shard(f"{folder}/train-000.safetensors"), tokenizer_folder.load(f"{folder}/tokenizer")
     collate, count = DataCollatorForLanguageModeling(words, mlm_probability=0.15), [0]
 
     def counting(features):

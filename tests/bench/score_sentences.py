@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 
 
 def suzuri():
-    from suzuri.sentences import split
+    from suzuri.text.sentences import split
 
     return lambda text: split(text).split("\n")
 

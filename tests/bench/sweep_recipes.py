@@ -35,8 +35,8 @@ DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve(
 sys.path.insert(0, str(ROOT / "lib"))
 
 from suzuri.cli import count  # noqa: E402
-from suzuri.model import flops  # noqa: E402
-from suzuri.shards import Shard  # noqa: E402
+from suzuri.shards.shard_file import Shard  # noqa: E402
+from suzuri.training.model import flops  # noqa: E402
 from transformers import AutoModelForMaskedLM  # noqa: E402
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}

@@ -1,0 +1,50 @@
+"""The table of fine-tuning results: a row a model, a column a metric, and no result that hides behind its mean."""
+
+import os
+
+from suzuri.evaluation.tasks import TASKS, show
+
+BASELINES = ("random weights", "bag of words")
+
+
+def row_of(result):
+    """The row that a result of bin/finetune belongs to."""
+    if result["weights"] is None:
+        return "bag of words"
+    return "random weights" if result["weights"] == "random" else os.path.basename(os.path.normpath(result["model"]))
+
+
+def is_above(one, other):
+    """Whether a mean is higher than another by more than the deviations of both together."""
+    return one["mean"] - other["mean"] > (one["deviation"] or 0) + (other["deviation"] or 0)
+
+
+def table(results):
+    """[[cell, …], …] of results, the first row the header; rows in the order in which models first come.
+
+    A pre-trained model's cell says which of the two baselines it is not above.
+    """
+    cells = {(row_of(r), r["task"], metric): found for r in results for metric, found in r["metrics"].items()}
+    columns = [c for c in ((t.name, m) for t in TASKS.values() for m in t.metrics) if c in {k[1:] for k in cells}]
+    rows = [["model", *(f"{task} {metric}" for task, metric in columns)]]
+    for row in dict.fromkeys(map(row_of, results)):
+        line = [row]
+        for column in columns:
+            found = cells.get((row, *column))
+            if found is None:
+                line.append("-")
+                continue
+            others = [] if row in BASELINES else [b for b in BASELINES if (b, *column) in cells]
+            below = [b for b in others if not is_above(found, cells[b, *column])]
+            line.append(show(found) + (f" (not above {' or '.join(below)})" if below else ""))
+        rows.append(line)
+    return rows
+
+
+def as_tsv(rows):
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def as_markdown(rows):
+    head, *rest = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
+    return "".join([head, "|---" * len(rows[0]) + "|\n", *rest])

@@ -1,0 +1,199 @@
+"""The tasks that a model is fine-tuned on: their files, their examples, their scores.
+
+JGLUE (Kurihara, Kawahara, Shibata, 2022) and what stands in for it where its training split is not at hand:
+JSICK for JNLI, and the entities of Wikipedia that JGLUE has none of. A task's folder holds train.jsonl and
+valid.jsonl, or JGLUE's own train-v1.3.json and valid-v1.3.json.
+"""
+
+import glob
+import json
+import os
+import random
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+
+from suzuri.errors import DataError
+
+MARKER = " [SEP] "  # between title and text of JSQuAD's contexts
+
+
+@dataclass(frozen=True)
+class Task:
+    """`max_length` is JGLUE's, in tokens; `metrics`: the first one chooses the learning rate."""
+
+    name: str
+    kind: str  # regression, classes, choices, answers or entities
+    metrics: tuple
+    max_length: int
+    epochs: int = 4
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("jsts", "regression", ("pearson", "spearman"), 128),
+        Task("jnli", "classes", ("accuracy",), 128),
+        Task("jsick", "classes", ("accuracy",), 128),
+        Task("jsquad", "answers", ("f1", "em"), 384, epochs=3),
+        Task("jcommonsenseqa", "choices", ("accuracy",), 64),
+        Task("ner", "entities", ("f1",), 128),
+    )
+}
+
+
+def find_file(task, folder, split):
+    """The newest file of a split, FOLDER/jsts/train.jsonl or FOLDER/jsts-v1.3/train-v1.3.json; None without one."""
+    found = [
+        path
+        for name in (task.name, f"{task.name}-v*")
+        for file in (f"{split}-v*.json", f"{split}.jsonl")
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), name, file)))
+    ]
+    return found[-1] if found else None
+
+
+def read(task, folder, split, limit=None):
+    """The examples of a split, dicts of one kind a task:
+
+        regression, classes   texts (a, b), label (float or str)
+        choices               text, choices [str], label (its index)
+        answers               text (the question), context, answers [(start, text)]
+        entities              text, entities [(start, end, type)]
+
+    `limit` takes so many of them, at random but always the same.
+    """
+    path = find_file(task, folder, split)
+    if path is None:
+        raise DataError(
+            folder,
+            f"no {split} split of {task.name} (looked for {task.name}/{split}.jsonl and {task.name}/{split}-v*.json): "
+            + (
+                "make download-jglue gets JGLUE's tasks; --tasks names another folder"
+                if task.name.startswith("j") and task.name != "jsick"
+                else "put it there, or name another folder with --tasks"
+            ),
+        )
+    try:
+        with open(path, encoding="utf-8") as f:
+            records = squad_records(json.load(f)) if task.kind == "answers" else map(json.loads, filter(str.strip, f))
+            examples = [EXAMPLE[task.kind](record) for record in records]
+        if task.kind == "answers" and not all(e["answers"] for e in examples):
+            raise ValueError("a question without an answer, which only SQuAD 2.0 has")
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise DataError(path, f"not as {task.name} has it ({type(e).__name__}: {e})") from None
+    if not examples:
+        raise DataError(path, "no example in it")
+    if limit and limit < len(examples):
+        examples = random.Random(0).sample(examples, limit)
+    return examples
+
+
+def squad_records(data):
+    return (
+        {"context": paragraph["context"], **question}
+        for article in data["data"]
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    )
+
+
+def pair(record):
+    return {"texts": (record["sentence1"], record["sentence2"]), "label": record["label"]}
+
+
+EXAMPLE = {
+    "regression": lambda r: {**pair(r), "label": float(r["label"])},
+    "classes": pair,
+    "choices": lambda r: {
+        "text": r["question"],
+        "choices": [r[f"choice{i}"] for i in range(5)],
+        "label": int(r["label"]),
+    },
+    "answers": lambda r: {
+        "text": r["question"],
+        "context": r["context"],
+        "answers": [(a["answer_start"], a["text"]) for a in r["answers"]],
+    },
+    "entities": lambda r: {
+        "text": r["text"],
+        "entities": [(e["start"], e["end"], e["type"]) for e in r["entities"]],
+    },
+}
+
+
+def hold_out(examples, fraction=0.1):
+    """(rest, held out): at random, always the same ones; for choosing settings without a look at valid."""
+    shuffled = random.Random(1).sample(examples, len(examples))
+    held = max(1, round(len(examples) * fraction))
+    return shuffled[held:], shuffled[:held]
+
+
+# --- scores ---------------------------------------------------------------------------------------------------
+
+
+def score(task, examples, predictions):
+    """{metric: value} of predictions: float, label, index, answer text, or a set of (start, end, type) each."""
+    if task.kind == "entities":
+        return {"f1": entity_f1([set(e["entities"]) for e in examples], predictions)}
+    if task.kind == "answers":
+        pairs = [([text for _, text in e["answers"]], p) for e, p in zip(examples, predictions, strict=True)]
+        return {
+            "f1": sum(max(character_f1(gold, p) for gold in golds) for golds, p in pairs) / len(pairs),
+            "em": sum(bare(p) in map(bare, golds) for golds, p in pairs) / len(pairs),
+        }
+    labels = [e["label"] for e in examples]
+    if task.kind == "regression":
+        return correlations(labels, predictions)
+    return {"accuracy": sum(a == b for a, b in zip(labels, predictions, strict=True)) / len(labels)}
+
+
+def correlations(labels, predictions):
+    """Pearson's and Spearman's; 0 for a model that says the same of everything."""
+    from scipy.stats import pearsonr, spearmanr
+
+    if len(set(predictions)) < 2:
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": float(pearsonr(labels, predictions).statistic),
+        "spearman": float(spearmanr(labels, predictions).statistic),
+    }
+
+
+def bare(answer):
+    """As JGLUE compares answers: lower case, single blanks, no 。 at the end."""
+    return " ".join(answer.lower().rstrip("。").split())
+
+
+def character_f1(gold, answer):
+    """JGLUE's F1 of an answer: over its characters, each as often as it is there.
+
+    >>> character_f1("東京都", "東京")
+    0.8
+    """
+    gold, answer = bare(gold), bare(answer)
+    if not gold or not answer:
+        return float(gold == answer)
+    same = (Counter(gold) & Counter(answer)).total()
+    return 2 * same / (len(gold) + len(answer))
+
+
+def entity_f1(gold, found):
+    """Micro F1 over entities with the right type from the right first to the right last character: sets of each."""
+    right = sum(len(a & b) for a, b in zip(gold, found, strict=True))
+    total = sum(map(len, gold)) + sum(map(len, found))
+    return 2 * right / total if total else 0.0
+
+
+def spread(values):
+    """{mean, deviation, values}: the deviation that of a sample; None for one value, which says nothing of it."""
+    return {
+        "mean": round(statistics.fmean(values), 6),
+        "deviation": round(statistics.stdev(values), 6) if len(values) > 1 else None,
+        "values": [round(v, 6) for v in values],
+    }
+
+
+def show(found):
+    """A spread as text: 0.712 ± 0.003"""
+    return f"{found['mean']:.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")

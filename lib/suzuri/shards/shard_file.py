@@ -1,0 +1,151 @@
+"""Token-id shards: one .safetensors file, written as a stream, read as a memory map.
+
+    offsets  int64 [n + 1]   sequence i is tokens[offsets[i]:offsets[i + 1]]
+    tokens   uint16 or uint32 [num_tokens]   every sequence `[CLS] … [SEP]`, end to end
+
+The header's metadata (strings, as safetensors wants them): format, vocab_size, unit, max_seq_length,
+num_sequences, num_tokens, source_sha256, tokenizer_sha256.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from array import array
+
+import numpy as np
+
+from suzuri.errors import DataError
+from suzuri.files import replacing, sha256
+from suzuri.manifest import MANIFEST
+
+FORMAT = "suzuri-shard/1"
+DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
+INTEGERS = ("vocab_size", "max_seq_length", "num_sequences", "num_tokens")
+
+
+def tokenizer_sha256(folder):
+    """sha256 of the sorted `sha256sum` lines of a tokenizer folder's files (its manifest aside).
+
+    Shell: `cd FOLDER && ls -I manifest.json | xargs sha256sum | sort | sha256sum`
+    """
+    names = sorted(n for n in os.listdir(folder) if n != MANIFEST and os.path.isfile(os.path.join(folder, n)))
+    lines = sorted(f"{sha256(os.path.join(folder, n))}  {n}\n" for n in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class ShardWriter:
+    """Streams sequences to PATH, which appears only when the `with` block ends well.
+
+    Memory: 8 bytes a sequence; the ids go to an unlinked scratch file beside PATH, because safetensors
+    wants every length in its header and offsets aligned to 8 bytes in front of the tokens.
+    """
+
+    def __init__(self, path, *, vocab_size, unit, max_seq_length, tokenizer_sha256):
+        self.path = path
+        self.metadata = {
+            "format": FORMAT,
+            "vocab_size": vocab_size,
+            "unit": unit,
+            "max_seq_length": max_seq_length,
+            "tokenizer_sha256": tokenizer_sha256,
+        }
+        self.code = "U16" if vocab_size <= 1 << 16 else "U32"
+        self.offsets = array("q", [0])
+        self.scratch = None
+
+    def __enter__(self):
+        self.scratch = tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(self.path)), buffering=1 << 20)
+        return self
+
+    def append(self, ids, lengths):
+        """Add sequences: `ids` all their ids end to end (any integers), `lengths` one per sequence."""
+        ids = np.asarray(ids)
+        lengths = np.asarray(lengths, dtype=np.int64)
+        if lengths.sum() != len(ids):
+            raise ValueError(f"{len(ids)} ids, but lengths that sum to {lengths.sum()}")
+        self.scratch.write(ids.astype(DTYPES[self.code]).tobytes())
+        self.offsets.frombytes((self.offsets[-1] + np.cumsum(lengths)).tobytes())
+
+    def close(self, source_sha256):
+        """Write header, offsets and tokens to PATH. `source_sha256` is that of the text packed."""
+        num_tokens, num_sequences = self.offsets[-1], len(self.offsets) - 1
+        offsets_bytes, tokens_bytes = 8 * len(self.offsets), num_tokens * DTYPES[self.code].itemsize
+        metadata = {
+            **self.metadata,
+            "num_sequences": num_sequences,
+            "num_tokens": num_tokens,
+            "source_sha256": source_sha256,
+        }
+        header = {
+            "__metadata__": {k: str(v) for k, v in metadata.items()},
+            "offsets": {"dtype": "I64", "shape": [num_sequences + 1], "data_offsets": [0, offsets_bytes]},
+            "tokens": {
+                "dtype": self.code,
+                "shape": [num_tokens],
+                "data_offsets": [offsets_bytes, offsets_bytes + tokens_bytes],
+            },
+        }
+        text = json.dumps(header).encode()
+        text += b" " * (-(8 + len(text)) % 8)
+        self.scratch.flush()
+        self.scratch.seek(0)
+        with replacing(self.path) as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            f.write(np.frombuffer(self.offsets, dtype=np.int64).astype("<i8").tobytes())
+            shutil.copyfileobj(self.scratch, f, 1 << 20)
+
+    def __exit__(self, *exc):
+        self.scratch.close()
+
+
+class Shard:
+    """A shard mapped read-only: `tokens`, `offsets` (NumPy arrays over the map, nothing copied), `metadata`.
+
+    Raises DataError for what is no shard, another version, or a file shorter than its header says.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            with open(path, "rb") as f:
+                size = os.fstat(f.fileno()).st_size
+                head = f.read(8)
+                length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+                if 8 + length > size:
+                    raise ValueError("no safetensors header")
+                header = json.loads(f.read(length))
+            meta = header["__metadata__"]
+            if meta.get("format") != FORMAT:
+                raise ValueError(f"format {meta.get('format')!r}, not {FORMAT!r}")
+            self.metadata = {k: int(v) if k in INTEGERS else v for k, v in meta.items()}
+            spans = {name: header[name]["data_offsets"] for name in ("offsets", "tokens")}
+            if 8 + length + max(end for _, end in spans.values()) != size:
+                raise ValueError("cut short or longer than its header says; remove it and run make again")
+            self.offsets, self.tokens = (
+                np.memmap(path, DTYPES[header[n]["dtype"]], "r", 8 + length + spans[n][0], tuple(header[n]["shape"]))
+                if header[n]["shape"] != [0]
+                else np.zeros(0, DTYPES[header[n]["dtype"]])
+                for n in ("offsets", "tokens")
+            )
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(path, f"not a shard of suzuri: {e}") from None
+        if len(self.offsets) != self.metadata["num_sequences"] + 1 or self.offsets[-1] != len(self.tokens):
+            raise DataError(path, "not a shard of suzuri: its offsets do not fit its tokens")
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i):
+        """Ids of sequence i, as a NumPy view."""
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    def check(self, *, tokenizer_sha256=None, max_seq_length=None, unit=None):
+        """Raise DataError, saying what to do, when the shard was made for something else."""
+        wanted = {"tokenizer_sha256": tokenizer_sha256, "max_seq_length": max_seq_length, "unit": unit}
+        for key, want in wanted.items():
+            have = self.metadata[key]
+            if want is not None and have != want:
+                raise DataError(self.path, f"packed with {key} {have}, not {want}; pack the text again (make shards)")

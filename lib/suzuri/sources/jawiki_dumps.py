@@ -1,0 +1,215 @@
+"""Where the Japanese Wikipedia's search-index dumps lie, and which of them is whole.
+
+https://dumps.wikimedia.org/other/cirrus_search_index/
+    20261115/
+        index_name=jawiki_content/
+            _SUCCESS                                    written last
+            jawiki_content-20261115-00000.json.bz2 …
+"""
+
+import os
+import re
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from suzuri.errors import DataError
+from suzuri.files import sha256, unlink_quietly
+from suzuri.manifest import MANIFEST, read_manifest, refuse_others_folder, write_manifest
+from suzuri.sources.download import NotFound, listing, local_path, to_file
+
+ROOT_URL = "https://dumps.wikimedia.org/other/cirrus_search_index/"
+INDEX = "index_name=jawiki_content/"
+DONE = "_SUCCESS"
+DATE = re.compile(r"\d{8}/")
+SHARD = re.compile(r".+\.(json|ndjson|jsonl)(\.(gz|bz2|xz|zst))?")
+
+
+@dataclass(frozen=True)
+class Dump:
+    url: str  # the folder, or the single file, that it is
+    shards: dict  # file name -> address, in the order of the names
+    dated: bool  # chosen among the dates of a root folder
+
+
+def find(url, date=None, list_folder=listing):
+    """The dump that `url` stands for -> Dump. Raises DataError, saying what is there instead.
+
+    `url` is a root of dated folders (the newest date with _SUCCESS is taken, or `date`), a dated folder, an
+    index_name= folder, any folder of shards, or one file; over HTTP or local.
+    """
+    local = local_path(url)
+    name = os.path.basename(unquote(url.partition("?")[0]) if local is None else local)
+    if SHARD.fullmatch(name) and not (local and os.path.isdir(local)):
+        return Dump(url, {name: url}, dated=False)
+    names = list_folder(url)
+    dates = [d for d in names if DATE.fullmatch(d)]
+    if dates:
+        return _newest(url, {d.strip("/"): names[d] for d in dates}, date, list_folder)
+    if date:
+        raise DataError(url, f"has no dated folders to find {date} in; give the folder above them")
+    if INDEX in names:
+        url = names[INDEX]
+        names = list_folder(url)
+    unfinished = INDEX in f"{unquote(url).rstrip('/')}/" and DONE not in names
+    if unfinished:
+        raise DataError(url, f"is not finished: it has no {DONE} (yet); take another date")
+    return Dump(url, _shards(url, names), dated=False)
+
+
+def _newest(root, dates, wanted, list_folder):
+    unfinished = []
+    finished = []
+    for date in sorted(dates, reverse=True):
+        if wanted in (None, date):
+            try:
+                address = list_folder(dates[date])[INDEX]
+                names = list_folder(address)
+                if DONE in names:
+                    return Dump(address, _shards(address, names), dated=True)
+            except (NotFound, KeyError):  # of other wikis only, or removed since the listing was read
+                pass
+            unfinished.append(date)
+        else:
+            finished.append(date)
+    if wanted:
+        what = "is not finished" if wanted in dates else "is not there"
+        raise DataError(root, f"the dump of {wanted} {what}; other dates: {', '.join(sorted(finished)) or 'none'}")
+    raise DataError(root, f"no finished dump of jawiki there; unfinished: {', '.join(sorted(unfinished))}")
+
+
+def _shards(url, names):
+    """The data files among a folder's names; where other wikis' files lie beside them, only jawiki's articles."""
+    found = {n: a for n, a in names.items() if SHARD.fullmatch(n) and n != "manifest.json"}
+    found = {n: a for n, a in found.items() if not (n.endswith(".json") and n[:-5] in found)}  # fetch-url's records
+    ours = {n: a for n, a in found.items() if re.match(r"jawiki[-_].*content", n)}
+    if not found:
+        raise DataError(url, "no dump there: neither dated folders nor files …json.bz2, …json.gz")
+    return ours or found
+
+
+class Stopped(Exception):
+    """This download is given up because another one of the same dump failed."""
+
+
+def download(dump, folder, *, connections=3, progress=None, **options):
+    """Fetch the shards of `dump` into `folder` -> number of them that were there already.
+
+    Each is resumed (fetch.to_file); those with their final name are whole. Local shards are linked rather
+    than copied where the file system allows: such a dump has tens of gigabytes.
+    """
+    stop = threading.Event()
+
+    def pause(seconds):
+        if stop.wait(seconds):
+            raise Stopped
+
+    class Meter:
+        """The shared progress bar, which also ends the other downloads when one has failed."""
+
+        expect = staticmethod(progress.expect if progress else lambda n: None)
+
+        @staticmethod
+        def update(n):
+            if stop.is_set():
+                raise Stopped
+            if progress:
+                progress.update(n)
+
+        skip = update
+
+    def one(item):
+        name, address = item
+        path = os.path.join(folder, name)
+        source = local_path(address)
+        if source is None or not _link(source, path):
+            to_file(address, path, record=False, progress=Meter, sleep=pause, **options)
+
+    missing = {n: a for n, a in dump.shards.items() if not _is_there(os.path.join(folder, n), local_path(a))}
+    pool = ThreadPoolExecutor(connections)
+    try:
+        for done in as_completed([pool.submit(one, item) for item in missing.items()]):
+            done.result()
+    except NotFound:
+        stop.set()  # and wait: the caller may want to start anew, with nobody writing into the folder any more
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return len(dump.shards) - len(missing)
+
+
+def _is_there(path, source):
+    """Whether the shard at `path` is whole, and the same as its local `source` (what has a URL and a date stays)."""
+    if not os.path.exists(path) or source is None or not os.path.exists(source):
+        return os.path.exists(path)
+    have, wanted = os.stat(path), os.stat(source)
+    if os.path.samestat(have, wanted) or (have.st_size == wanted.st_size and have.st_mtime >= wanted.st_mtime):
+        return True
+    os.unlink(path)
+    return False
+
+
+def _link(source, path):
+    """Hard link, valid whatever becomes of the other name; False where that cannot be (another file system)."""
+    try:
+        os.link(os.path.realpath(source), path)
+    except FileNotFoundError:
+        raise NotFound(source, "no such file") from None
+    except OSError:
+        return False
+    return True
+
+
+# The folder that the shards end up in. Work is FOLDER.part/, which outlives a kill; FOLDER.part/source.part
+# tells which dump the shards in it are of.
+
+
+def open_part(folder, dump):
+    """FOLDER.part/, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
+    part = f"{folder}.part"
+    if not os.path.exists(os.path.join(part, MANIFEST)):  # else close_part was killed when it removed FOLDER
+        refuse_others_folder(folder)
+    if _source(part) != dump.url:
+        shutil.rmtree(part, ignore_errors=True)
+        if _source(folder) == dump.url:  # asked for again: keep what is still as it was
+            for name, was in read_manifest(folder)["outputs"].items():
+                path = os.path.join(folder, name)
+                if os.path.exists(path) and sha256(path) != was["sha256"]:
+                    os.unlink(path)
+            os.rename(folder, part)
+        os.makedirs(part, exist_ok=True)
+    with open(os.path.join(part, "source.part"), "w", encoding="utf-8") as f:
+        f.write(dump.url)
+    wanted = {MANIFEST, "source.part", *(n + end for n in dump.shards for end in ("", ".part", ".part.json"))}
+    for name in set(os.listdir(part)) - wanted:
+        os.unlink(os.path.join(part, name))
+    return part
+
+
+def close_part(folder, dump):
+    """FOLDER.part/ is whole: write its manifest and let it take FOLDER's place."""
+    part = f"{folder}.part"
+    write_manifest(part, counts={"shards": len(dump.shards)}, settings={"source": dump.url}, name=folder)
+    if os.path.exists(folder):
+        # Its manifest goes first: after a kill from here on, the next run finds FOLDER.part/ whole and ends this.
+        unlink_quietly(os.path.join(folder, MANIFEST))
+        shutil.rmtree(folder)
+    unlink_quietly(os.path.join(part, "source.part"))
+    os.rename(part, folder)
+
+
+def _source(folder):
+    """Which dump's shards a folder of ours holds; None when that is unknown."""
+    try:
+        with open(os.path.join(folder, "source.part"), encoding="utf-8") as f:
+            return f.read()
+    except FileNotFoundError:
+        pass
+    try:
+        return read_manifest(folder)["settings"].get("source")
+    except (FileNotFoundError, DataError):
+        return None

@@ -1,0 +1,121 @@
+"""Counting for a tokenizer: units of text in parallel, and the alphabet chosen from them.
+
+Only counts go into a vocabulary, so neither the order of the lines nor the number of workers can matter.
+Memory grows with the distinct units, not with the text.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from functools import partial
+
+from suzuri.processes import ordered_map
+from suzuri.streams import line_blocks
+from suzuri.text.documents import decode
+from suzuri.tokenizer import words
+
+BLOCK = 1 << 20  # bytes of text a worker counts at a time: a quarter of a second of cutting into words
+
+# A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
+# sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
+# training on counted runs is training on the sentences, with the repeated ones said once.
+_JAPANESE = "ぁ-ゖゝゞァ-ヺーヽヾ々〻㐀-䶿一-鿿\uf900-\ufaff\U00020000-\U0003ffff"
+_RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
+
+
+class TextBlocks:
+    """Blocks of whole lines of about BLOCK bytes, up to `max_lines` lines that are not blank.
+
+    Reads no further than it needs. `lines` (not blank) and `bytes` count what has been given out;
+    `progress(n)` is called with the lines of each block.
+    """
+
+    def __init__(self, blocks, max_lines=None, progress=None):
+        self.blocks, self.max_lines, self.progress = blocks, max_lines, progress
+        self.lines = self.bytes = 0
+
+    def __iter__(self):
+        held, size = [], 0
+        for block in line_blocks(self.blocks):
+            kept = [line for line in block.split(b"\n") if line and not line.isspace()]
+            kept = kept if self.max_lines is None else kept[: self.max_lines - self.lines]
+            held += kept
+            size += len(block)
+            self.lines += len(kept)
+            self.bytes += len(block)
+            full = self.max_lines is not None and self.lines >= self.max_lines
+            if size >= BLOCK or full:
+                yield self._pack(held)
+                held, size = [], 0
+            if full:
+                break
+        if held:
+            yield self._pack(held)
+
+    def _pack(self, lines):
+        if self.progress:
+            self.progress(len(lines))
+        return b"\n".join(lines)
+
+
+def count_words(lines):
+    """Words as MeCab cuts them: ["私は私"] -> {"私": 2, "は": 1}"""
+    counts = Counter(" ".join(words.segment(lines)).split(" "))
+    del counts[""]
+    return counts
+
+
+def count_characters(lines):
+    """Characters after NFKC: ["ＡＡ Ｂ"] -> {"A": 2, " ": 1, "B": 1}"""
+    counts = Counter(unicodedata.normalize("NFKC", "\n".join(lines)))
+    del counts["\n"]
+    return counts
+
+
+def count_runs(lines):
+    """Runs of one kind of script after NFKC: ["私は ABC-1だ。"] -> {"私は": 1, " ABC-1": 1, "だ": 1, "。": 1}"""
+    counts = Counter()
+    for line in lines:
+        counts.update(_RUN.findall(unicodedata.normalize("NFKC", line)))
+    return counts
+
+
+UNITS = {"wordpiece": count_words, "char": count_characters, "unigram": count_runs}
+
+
+def count_blocks(blocks, kind, jobs):
+    """(Counter of the units of `blocks`, number of invalid bytes); `kind` is a key of UNITS.
+
+    blocks: bytes of whole lines. Counted by `jobs` processes, added up here.
+    """
+    if kind == "wordpiece":
+        words.tagger("-Owakati")  # the dictionary is read once, before the workers are forked
+    total, invalid = Counter(), 0
+    for counts, bad in ordered_map(partial(_count_block, UNITS[kind]), blocks, jobs):
+        total.update(counts)
+        invalid += bad
+    return total, invalid
+
+
+def _count_block(count, block):
+    text, invalid = decode(block)
+    return count(text.split("\n")), invalid
+
+
+def sum_characters(units):
+    """Counter of the characters in {unit: count}, each weighted by the count."""
+    total = Counter()
+    for unit, n in units.items():
+        for c in unit:
+            total[c] += n
+    return total
+
+
+def choose_alphabet(characters, size):
+    """The `size` most frequent characters, ties to the lower code point: a set.
+
+    White space and control characters are no letters (vocab.txt could not hold them), and U+FFFD stands for
+    a byte that was none.
+    """
+    usable = [c for c in characters if not c.isspace() and unicodedata.category(c) != "Cc" and c != "\ufffd"]
+    return set(sorted(usable, key=lambda c: (-characters[c], c))[:size])

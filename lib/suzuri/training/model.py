@@ -1,0 +1,234 @@
+"""The model: made from a config or loaded, fitted to a tokenizer, and run on flat batches."""
+
+import difflib
+import json
+import os
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM
+
+from suzuri.errors import DataError
+from suzuri.training.attention import GROUPED, VARLEN, groups_of
+
+transformers.logging.disable_progress_bar()
+transformers.logging.set_verbosity_error()  # its advice on special ids and attention is about other uses
+
+
+class Vocabulary:
+    """What training needs of a tokenizer folder, read without its tokenizer: pieces, ids, sha256."""
+
+    def __init__(self, folder):
+        from suzuri.shards.shard_file import tokenizer_sha256
+        from suzuri.tokenizer.tokenizer_folder import read_vocabulary, special_ids
+
+        self.folder = folder
+        self.pieces = read_vocabulary(folder)
+        self.ids = special_ids(folder)
+        self.sha256 = tokenizer_sha256(folder)
+
+    def __len__(self):
+        return len(self.pieces)
+
+    @property
+    def config(self):
+        """The keys of a transformers config that follow from the tokenizer."""
+        ids = {role.replace("token", "token_id"): i for role, i in self.ids.items() if role != "unk_token"}
+        return {
+            "vocab_size": len(self),
+            **ids,
+            "bos_token_id": ids["cls_token_id"],
+            "eos_token_id": ids["sep_token_id"],
+        }
+
+
+def new_model(path, overrides, vocabulary, seed):
+    """A model with fresh weights (a function of `seed`) from the config in the JSON file `path`."""
+    with open(path, encoding="utf-8") as f:
+        try:
+            given = json.load(f)
+        except ValueError as e:
+            raise DataError(path, f"not JSON: {e}") from None
+    if not isinstance(given, dict):
+        raise DataError(path, "not a JSON object of a model's settings")
+    given |= overrides
+    for key, value in vocabulary.config.items():
+        if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
+            continue  # rows that no token uses do no harm
+        if given.get(key, value) != value:
+            raise DataError(path, f"{key} is {given[key]}, but {value} in {vocabulary.folder}; leave it out")
+    kind = given.pop("model_type", "bert")
+    try:
+        known = AutoConfig.for_model(kind).to_dict()
+        for key in given:
+            near = difflib.get_close_matches(key, known, 1, 0.9)
+            if key not in known and near:
+                raise DataError(path, f"unknown key {key!r} for a {kind} model; did you mean {near[0]!r}?")
+        config = AutoConfig.for_model(kind, **(vocabulary.config | given))
+    except (ValueError, TypeError):
+        raise DataError(path, f"model_type {kind!r} is unknown to transformers {transformers.__version__}") from None
+    except StrictDataclassError as e:
+        raise unusable(path, e) from None
+    torch.manual_seed(seed)
+    try:
+        return AutoModelForMaskedLM.from_config(config, attn_implementation=GROUPED)
+    except (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError) as e:
+        raise unusable(path, e) from None
+
+
+def load_model(name, vocabulary=None, where=None):
+    """A trained model, from a folder or the Hub, checked against a tokenizer's Vocabulary where one is given."""
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
+        raise DataError(name, "no model: there is no config.json in it")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model = AutoModelForMaskedLM.from_pretrained(name, attn_implementation=GROUPED, dtype=torch.float32)
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, StrictDataclassError) as e:
+        raise unusable(where or name, e) from None
+    if vocabulary:
+        if len(vocabulary) > config.vocab_size:
+            raise DataError(
+                name,
+                f"its vocabulary has {config.vocab_size} rows, but {vocabulary.folder} has {len(vocabulary)} tokens; "
+                "continue a model with its own tokenizer",
+            )
+        for key in ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id"):
+            have, want = getattr(config, key, None), vocabulary.config[key]
+            if have is not None and have != want:
+                raise DataError(name, f"{key} is {have}, but {want} in {vocabulary.folder}; continue it with its own")
+    return model
+
+
+def unusable(where, error):
+    why = " ".join(str(error).split())
+    return DataError(where, f"no masked language model can be made of it ({type(error).__name__}: {why[:200]})")
+
+
+def refused(where, kind, why):
+    return DataError(
+        where, f"model_type {kind} does not work here: its attention must go through AttentionInterface ({why})"
+    )
+
+
+def set_dropout(model, rate):
+    """Set every dropout of the model; its config, which is saved, stays as it is."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = rate
+
+
+def position_offset(model):
+    """0, or pad_token_id + 1 for RoBERTa and its kin, whose positions start there."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):
+        return embeddings.padding_idx + 1
+    return 0
+
+
+def max_length(model):
+    """The longest sequence that the model takes."""
+    return model.config.max_position_embeddings - position_offset(model)
+
+
+def gather_rows(module, args, kwargs, output):
+    """Forward hook of the base model: pass on only the hidden states at `rows`, so that the head sees no others."""
+    if kwargs.get("rows") is not None:
+        output["last_hidden_state"] = output["last_hidden_state"][:, kwargs["rows"]]
+    return output
+
+
+class FlatModel(nn.Module):
+    """A masked-LM model on assemble()'s batches: logits [p, vocabulary] at the predicted rows only."""
+
+    def __init__(self, model, varlen=False):
+        super().__init__()
+        self.model, self.varlen = model, varlen
+        self.offset = position_offset(model)
+        if gather_rows not in model.base_model._forward_hooks.values():
+            model.base_model.register_forward_hook(gather_rows, with_kwargs=True)
+        model.set_attn_implementation(VARLEN if varlen else GROUPED)
+
+    def forward(self, input_ids, position_ids, rows, **where):
+        return self.model(
+            input_ids=input_ids[None],
+            position_ids=position_ids[None] + self.offset,
+            rows=rows,
+            use_cache=False,
+            **where,
+        ).logits[0]
+
+
+def sequence_arguments(lengths, varlen, longest=None, slots=64):
+    """What tells the attention where sequences of `lengths` (ascending) are: groups, or padded cu_seqlens."""
+    if not varlen:
+        return {"groups": groups_of(lengths)}
+    # The rest are empty sequences at the end. Given room enough in `slots`, the length is always the same, and
+    # torch.compile compiles once.
+    slots = -(-len(lengths) // slots) * slots
+    ends = np.full(slots + 1, lengths.sum(), np.int32)
+    ends[0] = 0
+    ends[1 : len(lengths) + 1] = np.cumsum(lengths)
+    return {"cu_seqlens": torch.from_numpy(ends), "max_length": longest}
+
+
+@torch.no_grad()
+def check_isolation(model, where):
+    """Raise DataError unless each sequence of a flat batch gets the logits that transformers gives it alone."""
+    training = model.training
+    model.eval()
+    try:
+        ordinary = torch.arange(9) % (model.config.vocab_size - 5) + 5
+        sequences = [ordinary[:4], ordinary.flip(0)]
+        model.set_attn_implementation("sdpa")
+        reference = torch.cat([model(input_ids=ids[None]).logits[0] for ids in sequences])
+        model.set_attn_implementation(GROUPED)
+        flat = model(
+            input_ids=torch.cat(sequences)[None],
+            position_ids=torch.cat([torch.arange(len(ids)) for ids in sequences])[None] + position_offset(model),
+            groups=[(1, len(ids)) for ids in sequences],
+        ).logits[0]
+        if not torch.allclose(flat, reference, atol=1e-3, rtol=1e-3):
+            raise refused(where, model.config.model_type, "sequences of one batch see each other")
+    except (TypeError, ValueError, KeyError) as e:
+        raise refused(where, model.config.model_type, str(e).splitlines()[0]) from None
+    finally:
+        model.train(training)
+
+
+def parameter_counts(model):
+    """(all parameters, those outside embeddings and vocabulary projection: the N of 6·N·T, those of the head).
+
+    The head's own (its transform, applied to predicted positions only) are not in N.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    base = sum(p.numel() for p in model.base_model.parameters())
+    embeddings = sum(m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Embedding))
+    body = base - embeddings
+    head = sum(p.numel() for name, p in model.named_parameters() if not name.startswith(model.base_model_prefix + "."))
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    return total, body, head + (model.get_input_embeddings().weight.numel() if tied else 0)
+
+
+def flops(model, tokens, predictions, squares):
+    """Floating-point operations of a step's forward and backward pass, nothing counted twice or recomputed:
+
+      6 · N · tokens                     N: parameters outside the embeddings and the head
+    + 12 · layers · hidden · squares     attention: squares = the sum of length² over the sequences
+    + 6 · H · predictions                H: the head, vocabulary projection included, on predicted positions only
+    """
+    _, body, head = parameter_counts(model)
+    config = model.config
+    return 6 * body * tokens + 12 * config.num_hidden_layers * config.hidden_size * squares + 6 * head * predictions
+
+
+def activation_bytes(model, tokens, predictions, dtype):
+    """A rough guess at what a forward pass keeps for the backward pass, from the widths of a BERT layer."""
+    config, size = model.config, 4 if dtype == torch.float32 else 2
+    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0)
+    layer = 10 * hidden + 2 * inner  # inputs of the projections, normalizations and of the activation function
+    return tokens * config.num_hidden_layers * layer * size + predictions * config.vocab_size * (8 + size)

@@ -1,0 +1,49 @@
+"""The optimizers: AdamW for everything, or Muon for the matrices inside and AdamW for the rest."""
+
+import torch
+from torch import nn
+
+from suzuri.errors import DataError
+
+
+def hidden_matrices(model):
+    """The weights that Muon is for: of linear layers, embeddings and the vocabulary's head left out."""
+    return [m.weight for m in model.base_model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
+
+
+def make_optimizers(model, recipe):
+    """[AdamW] or [AdamW, Muon] for the recipe's `optim`; biases and normalizations are not decayed.
+
+    Muon (Jordan 2024) steps along the nearest orthogonal matrix to its momentum, scaled so that the update is as
+    large as AdamW's usually is (Liu et al. 2025, "Muon is scalable"): one learning_rate serves both.
+    """
+    matrices = hidden_matrices(model) if recipe["optim"] == "muon" else []
+    taken = {id(parameter) for parameter in matrices}
+    groups = {True: [], False: []}
+    for parameter in model.parameters():
+        if parameter.requires_grad and id(parameter) not in taken:
+            groups[parameter.dim() >= 2].append(parameter)
+    optimizers = [
+        torch.optim.AdamW(
+            [
+                {"params": groups[True], "weight_decay": recipe["weight_decay"]},
+                {"params": groups[False], "weight_decay": 0.0},
+            ],
+            lr=recipe["learning_rate"],
+            betas=(recipe["adam_beta1"], recipe["adam_beta2"]),
+            eps=recipe["adam_epsilon"],
+            fused=True,
+        )
+    ]
+    if matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise DataError("optim", f"torch {torch.__version__} has no Muon (2.9 and later have); set it to adamw")
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=recipe["learning_rate"],
+                weight_decay=recipe["weight_decay"],
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers

@@ -1,0 +1,72 @@
+"""One process, or one of several started by torchrun: which device it has, and how the processes agree."""
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from suzuri.errors import DataError
+
+
+class Ranks:
+    """`rank` of `world` processes on `device`. With one process every operation is a no-op."""
+
+    def __init__(self):
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        if self.device.type == "cuda":
+            if local >= torch.cuda.device_count():
+                raise DataError(f"rank {self.rank}", f"no GPU {local} here; start as many processes as there are GPUs")
+            torch.cuda.set_device(self.device)
+        if self.world > 1:
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    @property
+    def is_first(self):
+        return self.rank == 0
+
+    def agree(self, operation, *args, **kwargs):
+        """A collective operation; a rank that has died becomes an error in words."""
+        if self.world == 1:
+            return
+        try:
+            operation(*args, **kwargs)
+        except (RuntimeError, dist.DistBackendError) as e:
+            why = str(e).splitlines()[0][:200]
+            raise DataError(
+                f"rank {self.rank} of {self.world}", f"lost another rank ({why}); start again to resume"
+            ) from None
+
+    def sum(self, tensors):
+        """Replace each tensor by its sum over all ranks, through one flat buffer."""
+        if self.world == 1:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        self.agree(dist.all_reduce, flat)
+        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def min(self, number):
+        """The smallest of an integer over all ranks."""
+        tensor = torch.tensor(number, device=self.device)
+        self.agree(dist.all_reduce, tensor, op=dist.ReduceOp.MIN)
+        return int(tensor)
+
+    def first_says(self, yes):
+        """Whether the first rank says yes."""
+        return bool(self.min(int(bool(yes)) if self.is_first else 1))
+
+    def same(self, parameters):
+        """Give every rank the first one's parameters."""
+        for parameter in parameters if self.world > 1 else ():
+            self.agree(dist.broadcast, parameter.data, 0)
+
+    def wait(self):
+        """Until every rank has come here."""
+        self.agree(dist.barrier)
+
+    def close(self):
+        if self.world > 1:
+            dist.destroy_process_group()
