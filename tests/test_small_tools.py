@@ -114,6 +114,29 @@ def test_manifest_written_and_verified(run_tool, tmp_path):
     assert b"x.txt: missing" in run_tool("verify-manifest", folder, status=1).stdout
 
 
+def test_a_tool_called_by_a_link_gives_its_own_name(tmp_path):
+    """In the manifest, in messages and in the statistics."""
+    for tool in ("write-manifest", "shuffle-split"):
+        (tmp_path / f"my-{tool}").symlink_to(ROOT / "bin" / tool)
+    (tmp_path / "made").mkdir()
+
+    def run(*command, **kwargs):
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, **kwargs)
+
+    done = run("./my-write-manifest", "made")
+    assert (
+        done.returncode == 0 and json.loads((tmp_path / "made/manifest.json").read_text())["tool"] == "write-manifest"
+    )
+    done = run("./my-write-manifest", "--set", "x", "made")
+    assert done.stderr.splitlines()[-1].startswith("write-manifest: error: ")
+    done = run("./my-shuffle-split", "--stats", "stats.json", "text", input="硯\n")
+    assert done.stderr.startswith("shuffle-split: 1 sentences in")
+    assert list(json.loads((tmp_path / "stats.json").read_text())) == ["shuffle-split"]
+    assert list(json.loads((tmp_path / "text/manifest.json").read_text())["counts"]) == ["shuffle-split"]
+    done = run(ROOT / "bin/shuffle-split", "text", input="硯\n")
+    assert done.returncode == 0, "the folder is shuffle-split's, whatever it was called"
+
+
 def test_a_record_of_fetch_url_is_not_believed_when_checking(run_tool, tmp_path):
     run_tool("fetch-url", ROOT / "README.md", tmp_path / "raw")
     folder = tmp_path / "out"

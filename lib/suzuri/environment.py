@@ -1,29 +1,41 @@
-"""The process itself: where the project is, the tool's name, and the settings of libraries that hold for all of it.
+"""Settings of the whole process: where the project is, the tool's name, and what libraries take from the environment.
 
-Whatever one part sets for the whole process is set here, so that nothing is set twice or in secret.
+Every such setting is made here, once, and before the library that reads it is imported: all modules that need one
+import this one, and `cli` does so first of all.
 """
 
 import ctypes
 import os
 import sys
 
-# NumPy's BLAS starts a thread a core, which no tool uses: a tenth of a second of CPU each time.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+SETTINGS = {
+    # NumPy's BLAS starts a thread per core, which no tool uses: a tenth of a second of CPU each time.
+    "OPENBLAS_NUM_THREADS": "1",
+    # torch's threads sleep while they wait; those that spin lose much of their time beside other busy processes.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # make runs as many tools at a time as there are cores.
+    "TOKENIZERS_PARALLELISM": "false",
+    # transformers' advice (special ids, attention, a new head) is about other uses; our tools have their own bars.
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-TOOL = os.path.basename(sys.argv[0])
+TOOL = os.path.basename(os.path.realpath(sys.argv[0]))  # the program itself, whatever symbolic link it was called by
 
 
-def install(requirements):
+def install(requirements: str) -> str:
     """The command that installs the packages of a file in configs/."""
     return f"{sys.executable} -m pip install -r {ROOT}/configs/{requirements}"
 
 
-def keep_memory():
-    """Ask glibc's malloc to keep what is freed, up to 2 GB, rather than give it back at once.
+def keep_memory() -> None:
+    """Ask glibc's malloc to keep what is freed, up to 2 GB, for the next allocation.
 
-    Blocks of text and activations on a CPU are hundreds of kilobytes to tens of megabytes each; taking them from the
-    kernel anew every time costs a page fault every 4 KB. Without glibc nothing happens.
+    Blocks of text and activations on a CPU are hundreds of kilobytes to tens of megabytes each. Returned to the kernel
+    and taken again, each costs a page fault per 4 KB. Without glibc nothing happens.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
     try:

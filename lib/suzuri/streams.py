@@ -2,51 +2,94 @@
 
 import fcntl
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
-from suzuri.progress import note
+from suzuri.environment import keep_memory
+from suzuri.progress import Progress, note
 
 PIPE = 1 << 20  # bytes; what Linux allows everybody
+BLOCK = 1 << 18  # bytes of lines; a block and what is made of it should stay in the processor's cache
 
 
-def widen(fd):
-    """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often."""
-    with suppress(OSError, AttributeError):  # no pipe; too many of them; not on this system
+def widen(fd: int) -> None:
+    """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often.
+
+    The pipe from xz to shuffled text took 3.4 times as long as xz alone with 64 kB, and takes 2.3 times with 1 MB.
+    """
+    with suppress(OSError, AttributeError):  # not a pipe; too many of them; not on this system
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
 
 
-def open_stdin():
+def open_stdin() -> None:
+    """Prepare to read standard input, and say so when it is a terminal."""
     if os.isatty(0):
         note("reading from the terminal (Ctrl-D ends it; --help tells how to use it in a pipe)")
     widen(0)
 
 
-def stdin_blocks(size=1 << 16):
-    """Blocks of bytes from standard input, as read: from 1 to `size` bytes each."""
-    open_stdin()
-    while block := os.read(0, size):
+def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
+    """Blocks of bytes from a file descriptor, as they come: from 1 to `size` bytes each."""
+    while block := os.read(fd, size):
         yield block
 
 
-def write_all(fd, block):
-    """os.write until all is written: a full disk takes the first half of a block and refuses the other."""
+def stdin_blocks() -> Iterator[bytes]:
+    """Standard input as it comes: lines typed, or sent one by one, arrive at once."""
+    open_stdin()
+    yield from read_blocks(0)
+
+
+def stdin_lines(progress: Progress) -> Iterator[bytes]:
+    """Standard input as blocks of whole lines, about BLOCK bytes each however the pipe cuts them."""
+    open_stdin()
+    keep_memory()
+    block, rest = read_lines(b"")
+    while block is not None:
+        progress.update(len(block))
+        yield block
+        block, rest = read_lines(rest)
+
+
+def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
+    """Continue to read standard input after `rest` -> (whole lines, about BLOCK bytes; the beginning of the next line).
+
+    At the end of the input the beginning is None; after that the lines are None, too.
+    """
+    if rest is None:
+        return None, None
+    parts, size, cut = [rest], len(rest), 0
+    while size < BLOCK or not cut:
+        size += len(block := os.read(0, BLOCK))
+        if not block:
+            return b"".join(parts) or None, None
+        parts.append(block)
+        cut = block.rfind(b"\n") + 1
+    rest = parts[-1][cut:]
+    parts[-1] = parts[-1][:cut]
+    return b"".join(parts), rest
+
+
+def write_all(fd: int, block) -> None:
+    """Write all bytes of a block: os.write to a nearly full disk takes a part of them, and fails only at the next."""
     view = memoryview(block)
-    while view:
+    while len(view):
         view = view[os.write(fd, view) :]
 
 
-def line_blocks(blocks, end=b"\n"):
-    """Regroup blocks of bytes so that each ends with `end`, save perhaps the last.
+def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:
+    """Regroup blocks of bytes so that each ends with `end`, except perhaps the last.
 
     >>> list(line_blocks([b"a\\nb", b"c\\n", b"d"]))
     [b'a\\n', b'bc\\n', b'd']
     """
-    kept = []  # pieces of a line still without its end: joined once, so a 2 GB line costs no n² copying
+    kept = []  # parts of a line whose end has not come; joined once, so that a line of 2 GB is not copied n² times
     for block in blocks:
         cut = block.rfind(end)
         if cut < 0:
             kept.append(block)
-            if len(end) > 1:  # the separator itself may lie across two blocks
+            if len(end) > 1:  # it may begin in one block and end in the next
                 joined = b"".join(kept[-2:])
                 if end in joined:
                     kept[-2:] = []
@@ -62,17 +105,17 @@ def line_blocks(blocks, end=b"\n"):
 
 
 @contextmanager
-def stdout():
-    """Our own buffered standard output (sys.stdout.buffer writes through under PYTHONUNBUFFERED=1).
+def stdout() -> Iterator[BinaryIO]:
+    """Standard output with a buffer of our own (sys.stdout.buffer has none under PYTHONUNBUFFERED=1).
 
-    Flushed on leaving, so that a full disk or a vanished reader is told as an error and never lost.
+    Flushed on leaving, so that a full disk or a reader that has gone is an error and not lost.
     """
     widen(1)
     out = open(1, "wb", buffering=1 << 20, closefd=False)
     try:
         yield out
     except BaseException:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is to go out, not even from the destructor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more may go out, not even from the destructor
         raise
     else:
         out.flush()

@@ -26,8 +26,6 @@ BEST = 20  # starts and ends of answers that are looked at
 MAX_ANSWER = 30  # tokens, as in JGLUE's runs
 IGNORED = -100
 
-transformers.logging.disable_progress_bar()
-transformers.logging.set_verbosity_error()  # that the head of the task is new is no news
 
 AUTO_CLASS = {
     "regression": transformers.AutoModelForSequenceClassification,

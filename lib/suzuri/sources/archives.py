@@ -10,7 +10,7 @@ import threading
 
 from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST
-from suzuri.streams import write_all
+from suzuri.streams import read_blocks, write_all
 
 # first bytes -> commands, the first one installed is taken; Debian package of the last one.
 # lbzip2 unpacks on all cores, and bzip2 is by far the slowest of these.
@@ -60,7 +60,7 @@ def unpack(source, name, sink=None):
         os.lseek(source.fileno(), start, os.SEEK_SET)
         feed = None
     else:
-        feed = _blocks_of(source) if hasattr(source, "fileno") else iter(source)
+        feed = read_blocks(source.fileno(), 1 << 20) if hasattr(source, "fileno") else iter(source)
         head = b""
         while len(head) < MAGIC_SIZE and (block := next(feed, b"")):
             head += block
@@ -79,7 +79,7 @@ def unpack(source, name, sink=None):
             feeder = threading.Thread(target=_feed, args=(tool.stdin, head, feed), daemon=True) if feed else None
             if feeder:
                 feeder.start()
-            while block := os.read(tool.stdout.fileno(), 1 << 20):
+            for block in read_blocks(tool.stdout.fileno(), 1 << 20):
                 sink(block)
             if feeder:
                 feeder.join()
@@ -98,11 +98,6 @@ def unpack(source, name, sink=None):
     for line in filter(NOT_WRITTEN.search, lines if sink is None else ()):
         raise DataError("standard output", line.removeprefix("(stdout):").removeprefix("stdout:").strip())
     raise DataError(name, f"damaged or cut short ({argv[0]}: {what}); fetch it again")
-
-
-def _blocks_of(source):
-    while block := os.read(source.fileno(), 1 << 20):
-        yield block
 
 
 def _feed(pipe, head, rest):

@@ -79,7 +79,6 @@ def _char_encoder(ids, unknown):
 def _unigram_encoder(folder):
     from tokenizers import Tokenizer
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # make packs as many shards at a time as there are cores
     fast = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
     fast.no_truncation()
     fast.no_padding()

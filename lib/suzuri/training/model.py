@@ -14,9 +14,6 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from suzuri.errors import DataError
 from suzuri.training.attention import GROUPED, VARLEN, groups_of
 
-transformers.logging.disable_progress_bar()
-transformers.logging.set_verbosity_error()  # its advice on special ids and attention is about other uses
-
 
 class Vocabulary:
     """What training needs of a tokenizer folder, read without its tokenizer: pieces, ids, sha256."""
