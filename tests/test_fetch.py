@@ -15,7 +15,8 @@ from email.utils import formatdate
 import pytest
 from http_server import serving
 from suzuri import manifest
-from suzuri.sources import download, jawiki_dumps
+from suzuri.errors import DataError
+from suzuri.sources import download, http, jawiki_dumps
 
 BODY = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -73,7 +74,7 @@ def check_whole(target, url, body=BODY):
 )
 def test_whatever_the_server_does(site, target, settings, requests):
     with serving(site, **settings) as server:
-        download.to_file(f"{server.url}file", str(target), wait=0.01, timeout=5)
+        download.download(f"{server.url}file", str(target), wait=0.01, timeout=5)
         assert len(server.requests) == requests
         if "Range" in server.requests[-1].headers and server.etag:
             assert server.requests[-1].headers["If-Range"].startswith('"')
@@ -82,13 +83,13 @@ def test_whatever_the_server_does(site, target, settings, requests):
 
 
 def test_nobody_can_tell_whether_it_changed(site, target):
-    """Neither ETag nor Last-Modified: the halves of two files of one size would fit together, so it starts anew."""
+    """Neither ETag nor Last-Modified: the halves of two files of one size would fit together, so it starts again."""
     with serving(site, drop_after=70_000, drops=1, etag=False, last_modified=False) as server:
 
         def change(seconds):
             (site / "file").write_bytes(b"B" * (site / "file").stat().st_size)
 
-        download.to_file(f"{server.url}file", str(target), sleep=change)
+        download.download(f"{server.url}file", str(target), sleep=change)
     assert set(target.read_bytes()) == set(b"B")
 
 
@@ -135,21 +136,21 @@ def test_resumes_what_an_earlier_run_left(run_tool, site, target):
 
 @pytest.mark.parametrize("settings", [{}, {"etag": False}, {"etag": False, "last_modified": False}, {"ranges": False}])
 @pytest.mark.parametrize("size", [50_000, 100_000, 100_001, 300_001])
-def test_a_changed_file_starts_anew(site, target, settings, size):
+def test_a_changed_file_starts_again(site, target, settings, size):
     with serving(site, drop_after=100_000, **settings) as server:
         url = f"{server.url}file"
-        with pytest.raises(download.DataError, match="closed after 100,000 of 300,000 bytes"):
-            download.to_file(url, str(target), retries=0)
+        with pytest.raises(DataError, match="closed after 100,000 of 300,000 bytes"):
+            download.download(url, str(target), retries=0)
         assert (target.parent / "file.part").stat().st_size == 100_000
         server.drop_after = None
         body = random.Random(1).randbytes(size)
         (site / "file").write_bytes(body)
         os.utime(site / "file", (1e9, 1e9))
-        assert download.to_file(url, str(target))["resumed"] == 0
+        assert download.download(url, str(target))["resumed"] == 0
     check_whole(target, url, body)
 
 
-def test_another_url_starts_anew(run_tool, site, target):
+def test_another_url_starts_again(run_tool, site, target):
     (site / "other").write_bytes(BODY[::-1])
     with serving(site, drop_after=100_000) as server:
         run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
@@ -175,12 +176,12 @@ def test_retry_after_is_obeyed(run_tool, site, target):
 
 @pytest.mark.parametrize("text, seconds", [("7", 7), ("99999", 600), (None, 0), ("soon", 0), ("-3", 0)])
 def test_retry_after_header(text, seconds):
-    assert download._retry_after(text) == seconds
+    assert http._retry_after(text) == seconds
 
 
 def test_retry_after_date():
-    assert 50 < download._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
-    assert download._retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
+    assert 50 < http._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert http._retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
 
 
 def test_gives_up(run_tool, site, target):
@@ -199,8 +200,8 @@ def test_promised_more_than_there_is(run_tool, site, target):
 @pytest.mark.parametrize("status", [404, 403, 410, 400])
 def test_refusals_are_not_tried_again(site, target, status):
     with serving(site, fail_first=9, fail_status=status) as server:
-        with pytest.raises(download.DataError, match=rf"^{server.url}file: .*{status}.*_URL="):
-            download.to_file(f"{server.url}file", str(target))
+        with pytest.raises(DataError, match=rf"^{server.url}file: .*{status}.*_URL="):
+            download.download(f"{server.url}file", str(target))
         assert len(server.requests) == 1
     assert names(target.parent) == []
 
@@ -215,8 +216,8 @@ def test_not_there(run_tool, site, target):
 
 @pytest.mark.parametrize("url", ["/no/such/file", "file:///no/such/file", "ftp://host/file", "http://", "http://[x/"])
 def test_bad_addresses(target, url):
-    with pytest.raises(download.DataError):
-        download.to_file(url, str(target), retries=0)
+    with pytest.raises(DataError):
+        download.download(url, str(target), retries=0)
     assert names(target.parent) == []
 
 
@@ -277,7 +278,7 @@ def test_killed_at_the_end(site, target, monkeypatch, call, there):
         url = f"{server.url}file"
         if there:
             (site / "file").write_bytes(old)
-            download.to_file(url, str(target))
+            download.download(url, str(target))
             (site / "file").write_bytes(BODY)
         countdown = {"_write_json": 2, "rename 2": 2}.get(call, 1)
         owner = download if call in ("_write_json", "unlink_quietly") else os
@@ -293,12 +294,12 @@ def test_killed_at_the_end(site, target, monkeypatch, call, there):
 
         monkeypatch.setattr(owner, name, dying)
         with pytest.raises(Killed):
-            download.to_file(url, str(target))
+            download.download(url, str(target))
         monkeypatch.undo()
         if target.exists():
             assert target.read_bytes() == old and manifest.recorded_sha256(target) == hashlib.sha256(old).hexdigest()
         server.requests.clear()
-        download.to_file(url, str(target))
+        download.download(url, str(target))
         assert not server.requests  # all was there already
     check_whole(target, url)
 
@@ -339,9 +340,9 @@ def wait_for(condition, seconds=20):
 )
 def test_stream(site, tmp_path, settings):
     with serving(site, **settings) as server:
-        assert b"".join(download.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256=SHA256)) == BODY
-        with pytest.raises(download.DataError, match="sha256"):
-            list(download.in_order(f"{server.url}file", wait=0, timeout=0.5, sha256="0" * 64))
+        assert b"".join(http.stream(f"{server.url}file", wait=0, timeout=0.5, sha256=SHA256)) == BODY
+        with pytest.raises(DataError, match="sha256"):
+            list(http.stream(f"{server.url}file", wait=0, timeout=0.5, sha256="0" * 64))
     assert names(tmp_path) == ["site"]
 
 
@@ -350,8 +351,8 @@ def test_stream_of_a_file_that_changes(site, settings):
     """The bytes that went out cannot be taken back: an error, never half of the one and half of the other."""
     with serving(site, drop_after=100_000, **settings) as server:
         out = b""
-        with pytest.raises(download.DataError, match="changed on the server"):
-            for block in download.in_order(f"{server.url}file", wait=0):
+        with pytest.raises(DataError, match="changed on the server"):
+            for block in http.stream(f"{server.url}file", wait=0):
                 out += block
                 if len(out) == 100_000:
                     server.drop_after = None
@@ -463,9 +464,9 @@ def test_every_form_of_address(root, tmp_path, local, below, date, shards):
 
 
 def fetch_dump(url, folder, date=None):
-    """What bin/fetch-jawiki does, save for dates that vanish."""
-    dump = jawiki_dumps.find(url, date)
-    jawiki_dumps.download(dump, jawiki_dumps.open_part(str(folder), dump))
+    """What bin/fetch-jawiki does, except for dates that vanish."""
+    dump = jawiki_dumps.find_dump(url, date)
+    jawiki_dumps.download_shards(dump, jawiki_dumps.open_part(str(folder), dump))
     jawiki_dumps.close_part(str(folder), dump)
 
 
@@ -492,7 +493,7 @@ def test_local_shards_are_linked(run_tool, root, tmp_path):
     check_folder(tmp_path / "jw", "20261101", 2)
 
 
-def test_a_changed_local_shard_is_taken_anew(run_tool, root, tmp_path):
+def test_a_changed_local_shard_is_taken_again(run_tool, root, tmp_path):
     name = "jawiki_content-20261101-00001.json.bz2"
     run_tool("fetch-jawiki", root / "20261101", tmp_path / "jw")
     source = root / "20261101/index_name=jawiki_content" / name
@@ -602,8 +603,8 @@ def test_killed_while_it_is_replaced(root, tmp_path, monkeypatch, call):
             raise Killed
         return real(*args, **kwargs)
 
-    dump = jawiki_dumps.find(str(root), "20261108")
-    jawiki_dumps.download(dump, jawiki_dumps.open_part(folder, dump))
+    dump = jawiki_dumps.find_dump(str(root), "20261108")
+    jawiki_dumps.download_shards(dump, jawiki_dumps.open_part(folder, dump))
     monkeypatch.setattr(owner, name, dying)
     with pytest.raises(Killed):
         jawiki_dumps.close_part(folder, dump)
@@ -626,7 +627,7 @@ def test_a_date_that_vanishes_half_way(run_tool, root, tmp_path):
     with serving(root, vanish="/20261108/", vanish_after=2, delay=0.02) as server:
         done = run_tool("fetch-jawiki", *QUICK, server.url, tmp_path / "jw")
     check_folder(tmp_path / "jw", "20261101", 2)
-    assert "removed while it was being fetched: starting anew with" in done.stderr.decode()
+    assert "removed while it was being fetched: starting again with" in done.stderr.decode()
     assert "20261101" in done.stderr.decode().splitlines()[-2]
 
 
@@ -664,9 +665,9 @@ def test_shared_data(run_tool, shared_data, tmp_path):
 def test_no_room_is_told_before_the_first_byte(tmp_path, monkeypatch):
     (tmp_path / "source").write_bytes(b"x" * 1000)
     monkeypatch.setattr(download, "free_space", lambda folder: 999)
-    with serving(tmp_path) as server, pytest.raises(download.DataError, match=r"needs 0\.00 GB more"):
-        download.to_file(f"{server.url}/source", tmp_path / "copy")
+    with serving(tmp_path) as server, pytest.raises(DataError, match=r"needs 0\.00 GB more"):
+        download.download(f"{server.url}/source", tmp_path / "copy")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
     monkeypatch.setattr(download, "free_space", lambda folder: 1000)
-    download.to_file(f"file://{tmp_path}/source", tmp_path / "copy")
+    download.download(f"file://{tmp_path}/source", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"x" * 1000

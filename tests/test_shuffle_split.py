@@ -1,6 +1,5 @@
 """shuffle-split: the order depends on content and seed alone, duplicates go, amounts are exact, memory is bounded."""
 
-import errno
 import json
 import lzma
 import math
@@ -8,9 +7,7 @@ import os
 import random
 import re
 import resource
-import signal
 import subprocess
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +16,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.errors import DataError
 from suzuri.text import hashed_records as rec
 from suzuri.text import shuffle
 from xxhash import xxh3_64_intdigest
@@ -327,7 +323,7 @@ def test_gather_is_join(contents, seed):
 @given(short, st.integers(1, 3))
 def test_colliding_hashes_come_in_order_of_content(contents, n):
     hashes = [len(content) % n for content in contents]
-    got = rec.distinct(as_records(contents, hashes))
+    got = rec.sorted_distinct(as_records(contents, hashes))
     wanted = sorted({(len(content) % n, content + b"\n") for content in contents})
     assert [(h, got.text[s:e].tobytes()) for h, s, e in zip(got.hashes, got.starts, got.ends, strict=True)] == wanted
 
@@ -362,11 +358,11 @@ def test_memory_stays_bounded(bin_dir, tmp_path, jobs):
 @pytest.mark.parametrize("unit", ["line", "document"])
 def test_scratch_is_no_larger_than_the_input(tmp_path, monkeypatch, many, unit):
     sizes = []
-    units = shuffle.Scratch.units
+    ranges = shuffle.Scratch.ranges
     monkeypatch.setattr(
         shuffle.Scratch,
-        "units",
-        lambda self, m: [sizes.append(os.fstat(self.file.fileno()).st_size), units(self, m)][1],
+        "ranges",
+        lambda self, m: [sizes.append(os.fstat(self.file.fileno()).st_size), ranges(self, m)][1],
     )
     text = b"\n\n".join(many)
     shuffle.shuffle_split(iter([text]), tmp_path, unit=unit, memory=10**6)
@@ -458,66 +454,6 @@ def test_killed_then_run_again(bin_dir, run_tool, tmp_path, many):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-class Tape:
-    """An output that keeps what it is given."""
-
-    state = ()
-
-    def write(self, thing):
-        self.state = (*self.state, thing)
-
-
-def double(unit):
-    if unit == "full":
-        raise OSError(errno.ENOSPC, "No space left on device", "there")
-    if unit == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 2 * unit
-
-
-@pytest.mark.parametrize("jobs", [1, 2, 5])
-@pytest.mark.parametrize("n", [1, 2, 9])
-def test_in_turns(n, jobs):
-    tape = Tape()
-    shuffle.in_turns(list(range(n)), double, tape, jobs)
-    assert tape.state == tuple(2 * i for i in range(n))
-
-
-def test_in_turns_tells_what_went_wrong_in_a_process():
-    with pytest.raises(OSError, match=r"No space left on device: 'there'"):
-        shuffle.in_turns([1, 2, "full", 4], double, Tape(), 2)
-    with pytest.raises(DataError, match="a process died"):
-        shuffle.in_turns([1, 2, 3, "killed", 5], double, Tape(), 2)
-
-
-def test_in_turns_leaves_no_process_behind(tmp_path):
-    """kill -9 of the tool ends the processes that it started."""
-    code = f"""
-import os, sys, time
-sys.path.insert(0, {str(Path(shuffle.__file__).parents[2])!r})
-from suzuri.text import shuffle
-class Tape:
-    state = 0
-    def write(self, thing): pass
-def load(unit):
-    open(f"{tmp_path}/{{os.getpid()}}", "w").close()
-    time.sleep(0.5 if unit < 6 else 3600 if os.getpid() == {os.getpid()} else 0.5)
-shuffle.in_turns(list(range(1000)), load, Tape(), 3)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code])
-    while len(list(tmp_path.iterdir())) < 3:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    started, deadline = [int(path.name) for path in tmp_path.iterdir()], time.monotonic() + 10
-    while any(
-        os.path.exists(f"/proc/{pid}") and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
-        for pid in started
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 # --- what is recorded -----------------------------------------------------------------------------------------------
 
 
@@ -548,5 +484,5 @@ def test_manifest(run_tool, tmp_path):
     assert done.stderr == b"shuffle-split: nowhere: No such file or directory\n"
     (tmp_path / "split.json").write_text("[")
     done = run_tool("shuffle-split", "--counts", "split.json", "y", stdin=b"a\n", status=1, cwd=tmp_path)
-    assert done.stderr.splitlines()[-1].startswith(b"shuffle-split: split.json: no counts in JSON")
+    assert done.stderr.splitlines()[-1].startswith(b"shuffle-split: split.json: not counts in JSON")
     assert sorted(os.listdir(tmp_path)) == ["raw.txt", "split.json", "text"]

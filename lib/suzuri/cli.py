@@ -1,7 +1,7 @@
-"""What every tool in bin/ shares: its parser, its streams, its last words.
+"""The frame of every tool in bin/: its parser, its exit status and its summary line.
 
-A tool is a `main(argv) -> None` handed to `run`. It imports its heavy modules only after
-`parse_args`, so that `--help` answers at once.
+A tool is a `main(argv) -> None` that is passed to `run`. It imports its heavy modules only after `parse_args`, so that
+`--help` answers at once.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from suzuri import __version__
 from suzuri.environment import ROOT, TOOL, install
@@ -17,20 +19,20 @@ from suzuri.errors import DataError
 from suzuri.progress import note
 
 
-def enter_venv():
-    """Continue in the project's own Python: $SUZURI_PYTHON, else ROOT/.venv where it is there."""
+def enter_venv() -> None:
+    """Continue in the project's own Python: $SUZURI_PYTHON, or ROOT/.venv if it exists."""
     asked = os.environ.get("SUZURI_PYTHON")
     python = shutil.which(asked or os.path.join(ROOT, ".venv/bin/python"))
     if asked and not python:
         fail(f"SUZURI_PYTHON: {asked}: no such program")
-    entered = os.environ.pop("SUZURI_ENTERED", None)  # a python that is no venv may have any prefix: enter once
+    entered = os.environ.pop("SUZURI_ENTERED", None)  # once: a Python outside a venv may have any prefix
     if python and entered != python and sys.prefix != os.path.dirname(os.path.dirname(python)):
         os.environ["SUZURI_ENTERED"] = python
         os.execv(python, [python, *sys.argv])
 
 
-def parser(doc, **kwargs):
-    """ArgumentParser made from a tool's docstring: the text before `Example:` is the description."""
+def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
+    """The parser of a tool with this docstring: the text before `Example:` is the description."""
     about, _, example = doc.partition("Example:")
     p = argparse.ArgumentParser(
         prog=TOOL,
@@ -44,17 +46,15 @@ def parser(doc, **kwargs):
     return p
 
 
-def add_stats_option(p):
-    p.add_argument("--stats", metavar="FILE", help="write the counts of the summary line to FILE as JSON, too")
+def add_stats_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--stats", metavar="FILE", help="also write the counts of the summary line to FILE, as JSON")
 
 
-def run(main, requirements="requirements.txt"):
+def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt") -> None:
     """Run `main(argv)`; turn failures into one line on stderr and an exit status.
 
-    `requirements` is the file in configs/ that names the packages which the tool needs.
-
-    0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the
-    reader downstream has gone, like any C filter.
+    0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the reader downstream
+    has gone, like any C filter. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
     enter_venv()
     try:
@@ -78,17 +78,19 @@ def _die_by(signum):
     os.kill(os.getpid(), signum)
 
 
-def fail(message, status=1):
+def fail(message: str, status: int = 1) -> NoReturn:
     print(f"{TOOL}: {message}", file=sys.stderr, flush=True)
-    # Whatever is still buffered for stdout belongs to a failed run: leave without flushing it.
+    # What is still buffered for stdout belongs to a failed run: exit without flushing it.
     os._exit(status)
 
 
-def summary(counts, seconds=None, nbytes=None, stats=None):
-    """The tool's last line: `tool: 12 lines in, 30 sentences out, 92 MB/s`.
+def summary(
+    counts: dict[str, int], seconds: float | None = None, nbytes: int | None = None, stats: str | None = None
+) -> None:
+    """Print the tool's last line: `tool: 12 lines in, 30 sentences out, 92 MB/s`.
 
-    `counts` maps a phrase to a number, {"lines in": 12, ...}; zero counts of things gone wrong are the
-    caller's to leave out. `stats` is the path of the same counts as JSON ("lines in" becomes "lines_in").
+    `counts` maps phrases to numbers, {"lines in": 12, …}. The same counts go to the file `stats` as JSON, as
+    {"tool": {"lines_in": 12, …}}.
     """
     parts = [f"{n:,} {what}" for what, n in counts.items()]
     if seconds and nbytes:
@@ -100,8 +102,8 @@ def summary(counts, seconds=None, nbytes=None, stats=None):
             f.write("\n")
 
 
-def size(text):
-    """'100M' -> 100_000_000 bytes; k M G T are powers of 1000, Ki Mi Gi Ti of 1024, as in coreutils' --help."""
+def size(text: str) -> int:
+    """'100M' -> 100_000_000 bytes; k M G T are powers of 1000, Ki Mi Gi Ti of 1024."""
     units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
     digits = text.rstrip("kKmMgGtTiIbB")
     unit = text[len(digits) :].lower().removesuffix("b")
@@ -111,8 +113,8 @@ def size(text):
         raise argparse.ArgumentTypeError(f"not a size: {text!r} (try 500M or 2G)") from None
 
 
-def count(text):
-    """'10M' -> 10_000_000; '1_000' and '1,000' are numbers, too. A non-negative integer, for amounts."""
+def count(text: str) -> int:
+    """'10M' -> 10_000_000, '1_000' and '1,000' -> 1000: an amount, 0 or more."""
     try:
         n = size(text.replace(",", "").replace("_", ""))
     except argparse.ArgumentTypeError:

@@ -1,11 +1,11 @@
-"""Errors that a tool reports in one line."""
+"""The error that a tool reports in one line."""
 
 
 class DataError(Exception):
-    """Bad data, told as `tool: where: what` in one line; the exit status is 1."""
+    """Bad data: reported as the line `tool: where: what`, with exit status 1. `what` says what to do about it."""
 
-    def __init__(self, where, what):
-        super().__init__(where, what)  # both, so that it can pass between processes
+    def __init__(self, where: str, what: str):
+        super().__init__(where, what)  # both, so that it can be sent from one process to another
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ": ".join(map(str, self.args))

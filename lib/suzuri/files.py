@@ -1,19 +1,22 @@
-"""Files that appear whole or not at all, sums and sizes."""
+"""Files that appear whole or not at all; checksums, sizes, free space."""
 
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 
-def sha256(path):
+def sha256(path: str) -> str:
+    """Of a file's bytes, in hexadecimal."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextmanager
-def replacing(path, mode="wb", **kwargs):
-    """Open PATH.part for writing; on success flush it to disk and rename it to PATH, else remove it."""
+def replacing(path: str, mode: str = "wb", **kwargs) -> Iterator[IO]:
+    """Open PATH.part for writing; on success flush it to disk and rename it to PATH, on failure remove it."""
     part = f"{path}.part"
     try:
         with open(part, mode, **kwargs) as f:
@@ -26,22 +29,22 @@ def replacing(path, mode="wb", **kwargs):
         raise
 
 
-def unlink_quietly(path):
+def unlink_quietly(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
 
 
-def disk_size(path):
-    """Bytes of a file, or of all files below a folder; symbolic links followed; 0 for what is not there."""
+def disk_size(path: str) -> int:
+    """Bytes of a file, or of all files below a folder, through symbolic links; 0 if there is nothing."""
     if os.path.isdir(path):
         return sum(disk_size(os.path.join(path, name)) for name in os.listdir(path))
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
-def free_space(folder):
-    """Bytes free for us on the file system of `folder` or of its nearest existing parent."""
+def free_space(folder: str) -> int:
+    """Bytes that we may still use on the file system of `folder`, or of its nearest parent that exists."""
     folder = os.path.abspath(folder)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)

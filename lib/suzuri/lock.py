@@ -1,6 +1,10 @@
-"""One run at a time in a folder, and no orphans of a killed one."""
+"""A lock for one run at a time in a folder, which leaves no processes of a killed run behind.
 
-import ctypes
+The lock belongs to the process tree of the command: all inherit its descriptor, so that it is free when the last of
+them has ended. That is hastened from both sides: PR_SET_PDEATHSIG ends the tree when what is above it dies, and
+orphans of a command that dies are collected and ended here.
+"""
+
 import fcntl
 import os
 import signal
@@ -9,23 +13,15 @@ import time
 from pathlib import Path
 
 from suzuri.errors import DataError
+from suzuri.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from suzuri.progress import note
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
-
-
-def prctl(option, value):
-    try:
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    except (OSError, AttributeError):
-        pass  # no Linux: a killed run's children then live on until their pipes break
 
 
 def _acquire(path, wait):
-    """Open and lock PATH; returns the descriptor, which children inherit: the last of them to end unlocks."""
+    """Open and lock PATH; returns the descriptor, which children inherit."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     os.set_inheritable(fd, True)
-    deadline, told = time.monotonic() + wait, False
+    deadline, reported = time.monotonic() + wait, False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,20 +32,20 @@ def _acquire(path, wait):
                 raise DataError(
                     path, f"another run (process {holder}) is at work here; wait for it or end it"
                 ) from None
-            if not told:
+            if not reported:
                 note(f"{path}: waiting for process {holder} to end")
-                told = True
+                reported = True
             time.sleep(0.1)
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
-def run_locked(path, command, wait):
-    """Run `command` under the lock; returns its exit status, 128 + n when signal n ended it."""
+def run_locked(path: str, command: list[str], wait: float) -> int:
+    """Run `command` under the lock PATH, waited for `wait` seconds; returns its exit status, or 128 + its signal."""
     parent = os.getppid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, so are we
-    prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children, to be found below
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, we end, too
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children
     if os.getppid() != parent:
         return 128 + signal.SIGTERM
     _acquire(path, wait)
@@ -63,7 +59,7 @@ def run_locked(path, command, wait):
 
 
 def _end_orphans():
-    """SIGTERM, then after ten seconds SIGKILL, to what a killed command left running."""
+    """Send SIGTERM, and after ten seconds SIGKILL, to what a killed command left running."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     deadline = time.monotonic() + 10
     while children.exists() and (pids := [int(pid) for pid in children.read_text().split()]):

@@ -1,22 +1,22 @@
-"""The manifest that closes a folder: its files, sums, counts and settings."""
+"""Manifests: what a finished folder holds, what it was made from, with which settings and counts."""
 
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from suzuri import __version__
 from suzuri.environment import TOOL
 from suzuri.errors import DataError
 from suzuri.files import replacing, sha256
-from suzuri.progress import note
 
 MANIFEST = "manifest.json"
 
 
 @contextmanager
-def replacing_folder(path):
-    """Work in PATH.part/, renamed to PATH/ at the end; a folder of ours that stands there is replaced.
+def replacing_folder(path: str) -> Iterator[str]:
+    """Work in PATH.part/, renamed to PATH/ at the end. This replaces a folder that this tool made before.
 
     Any other folder with files in it is refused.
     """
@@ -35,8 +35,8 @@ def replacing_folder(path):
         raise
 
 
-def refuse_others_folder(path):
-    """Raise DataError unless PATH can be replaced: not there, an empty folder, or this tool's and nothing besides."""
+def refuse_others_folder(path: str) -> None:
+    """Raise DataError unless PATH can be replaced: missing, an empty folder, or with this tool's files only."""
     if not os.path.exists(path):
         return
     if not os.path.isdir(path):
@@ -54,12 +54,20 @@ def refuse_others_folder(path):
         raise DataError(path, f"{strangers[0]} in it is not {TOOL}'s and would be lost; move it away")
 
 
-def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None, unlisted=()):
+def write_manifest(
+    folder: str,
+    *,
+    inputs: Iterable[str] = (),
+    counts: dict | None = None,
+    settings: dict | None = None,
+    name: str | None = None,
+    unlisted: Iterable[str] = (),
+) -> None:
     """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
-    `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256; every
-    other file in the folder is an output, save those below a name in `unlisted` (event logs with times in
-    them). No times, no host names: equal work gives equal bytes.
+    `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Every file in the
+    folder is an output, except those below a name in `unlisted` (event logs with times in them). No times, no host
+    names: equal work gives equal bytes.
     """
     name = os.path.abspath(name or folder)
     outputs = {}
@@ -84,11 +92,8 @@ def write_manifest(folder, *, inputs=(), counts=None, settings=None, name=None, 
         f.write("\n")
 
 
-def recorded_sha256(path):
-    """sha256 of a file, taken from the record that fetch-url left beside it when that still fits its size.
-
-    A folder is known by its manifest.
-    """
+def recorded_sha256(path: str) -> str:
+    """sha256 of a file, from the record that fetch-url left beside it if that still fits; of a folder's manifest."""
     if os.path.isdir(path):
         return sha256(os.path.join(path, MANIFEST))
     try:
@@ -101,7 +106,7 @@ def recorded_sha256(path):
     return sha256(path)
 
 
-def read_manifest(folder):
+def read_manifest(folder: str) -> dict:
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, encoding="utf-8") as f:
@@ -116,8 +121,8 @@ def read_manifest(folder):
 GONE = "input is gone"
 
 
-def verify(folder):
-    """Yield (path, problem or None) for every file that a folder's manifest names, and for strangers in it."""
+def verify(folder: str) -> Iterator[tuple[str, str | None]]:
+    """Yield (path, problem or None) for every file that a folder's manifest names, and for others in the folder."""
     manifest = read_manifest(folder)
     for name, recorded in manifest["outputs"].items():
         path = os.path.join(folder, name)
@@ -140,8 +145,8 @@ def verify(folder):
             yield path, "not in the manifest"
 
 
-def folders_with_manifest(folder):
-    """FOLDER itself, or those below it, that hold a manifest.json; unfinished .part folders aside."""
+def folders_with_manifest(folder: str) -> Iterator[str]:
+    """FOLDER itself, or those below it, with a manifest.json; unfinished .part folders are left out."""
     for directory, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(d for d in subfolders if not d.endswith(".part"))
         if MANIFEST in names:
@@ -149,15 +154,19 @@ def folders_with_manifest(folder):
             yield directory
 
 
-def read_counts(paths):
-    """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}."""
+def read_counts(paths: Iterable[str], report: Callable[[str], None] | None = None) -> dict[str, dict]:
+    """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}.
+
+    A missing file is reported, and no reason to lose finished work.
+    """
     counts = {}
     for path in paths:
         try:
             with open(path, encoding="utf-8") as f:
                 counts |= json.load(f)
         except FileNotFoundError:
-            note(f"{path}: not there; its counts are missing in the manifest")  # no reason to lose finished work
+            if report:
+                report(f"{path}: not there; its counts are missing in the manifest")
         except (ValueError, TypeError) as e:
-            raise DataError(path, f"no counts in JSON ({e})") from None
+            raise DataError(path, f"not counts in JSON ({e})") from None
     return counts

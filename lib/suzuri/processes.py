@@ -1,87 +1,172 @@
-"""A function mapped over blocks by forked workers, results in the order of the blocks.
+"""Work shared among forked processes, with its results in the order of the work.
 
-Each worker has its own pipe and one block at a time, so nothing can fill up and wait for something else. When
-this process ends, for whatever reason, the workers read the end of their pipes and go; when a worker dies, the
-next look at its pipe tells.
+Two ways, since work comes in two forms:
+
+* `ordered_map`: this process reads the blocks and takes the results, which are small; workers compute. This is the
+  pool of concurrent.futures with a bounded number of blocks in it.
+* `work_in_turns`: the results are as large as the input, so the workers themselves read the input and write the
+  output, in turns, and no text goes from one process to another.
+
+Both end with DataError when a worker dies. Ctrl-C ends the workers without a word, and they do not outlive this process
+even when it is killed by kill -9.
 """
 
+import ctypes
 import os
 import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import Pipe
+from multiprocessing import connection, get_context
+from typing import Any
 
 from suzuri.errors import DataError
 
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
+FORK = get_context("fork")
+OUT_OF_MEMORY = "out of memory? Ask for less (--jobs, --memory)"
 
-def ordered_map(function, blocks, jobs):
-    """Yield function(block) for every block, computed by `jobs` processes (1: by this one).
 
-    Raises DataError when a worker fails or dies.
-    """
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process. Not on Linux: then a killed run's children live until their pipes break."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def begin_worker(parent: int) -> None:
+    """Prepare a forked process: it leaves Ctrl-C to its parent (a process id) and is killed when that one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def ordered_map(function: Callable[[bytes], Any], blocks: Iterable[bytes], jobs: int) -> Iterator[Any]:
+    """Yield function(block) for every block, computed by `jobs` processes (1: by this one)."""
     if jobs == 1:
         yield from map(function, blocks)
         return
-    workers = []
+    pool = ProcessPoolExecutor(jobs, FORK, begin_worker, (os.getpid(),))
+    waiting = deque()
     try:
-        waiting = 0  # workers at work are those numbered first .. first + waiting - 1, modulo jobs
-        first = 0
         for block in blocks:
-            if waiting == jobs:
-                yield _result(*workers[first])
-                first, waiting = (first + 1) % jobs, waiting - 1
-            if len(workers) < jobs:
-                workers.append(_start(function, [pipe for _, pipe in workers]))
-            pid, pipe = workers[(first + waiting) % jobs]
-            try:
-                pipe.send_bytes(block)
-            except ConnectionError:
-                _died(pid)
-            waiting += 1
-        for i in range(waiting):
-            yield _result(*workers[(first + i) % jobs])
+            waiting.append(pool.submit(function, block))
+            if len(waiting) > jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise DataError("worker", f"has died; {OUT_OF_MEMORY}") from None
     finally:
-        for _, pipe in workers:
-            pipe.close()
-        for pid, _ in workers:
-            with suppress(ChildProcessError):  # the one that died has been asked already
-                os.waitpid(pid, 0)
+        pool.shutdown(cancel_futures=True)
 
 
-def _start(function, others):
-    ours, theirs = Pipe()
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return pid, ours
-    status = 1
+def work_in_turns(
+    read: Callable, work: Callable, write: Callable, state, jobs: int, *, start, ahead: int = 4, progress=None
+):
+    """Work through an input with `jobs` processes (1: with this one); returns the last state.
+
+    read(position) -> (item, next position), item None at the end; `start` is the first position.
+    work(item) -> result.
+    write(result, state) -> state.
+    progress(n): n more of len(item) are done.
+
+    Whichever worker is free reads the next item; whichever has the result whose turn it is writes it. So results are
+    written in the order in which items were read. A worker holds up to `ahead` results that wait for their turn.
+    Raises what a worker raised.
+    """
+    if jobs == 1:
+        item, position = read(start)
+        while item is not None:
+            state = write(work(item), state)
+            if progress:
+                progress(len(item))
+            item, position = read(position)
+        return state
+
+    shared = Shared(start, state)
+    workers = [
+        FORK.Process(target=_take_turns, args=(read, work, write, shared, ahead, os.getpid()), daemon=True)
+        for _ in range(jobs)
+    ]
+    reported = 0
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipe's end will tell us
-        for pipe in (ours, *others):  # or a brother would never see the end of his
-            pipe.close()
-        while True:
-            block = theirs.recv_bytes()
-            try:
-                result = function(block)
-            except Exception as e:
-                result = e
-            theirs.send(result)
-    except (EOFError, OSError):
-        status = 0
+        for worker in workers:
+            worker.start()
+        living = {worker.sentinel: worker for worker in workers}
+        while living:
+            ended = connection.wait([shared.failure, *living], timeout=0.2 if progress else None)
+            if shared.failure.poll():
+                raise shared.failure.recv()
+            for worker in [living.pop(sentinel) for sentinel in ended]:
+                _check(worker)
+            if progress:
+                progress(shared.done.value - reported)
+                reported = shared.done.value
+        return shared.state.get()
     finally:
-        os._exit(status)
+        for worker in workers:
+            if worker.pid:
+                worker.kill()  # at the end, or after a failure: it has nothing to lose
+                worker.join()
 
 
-def _result(pid, pipe):
+def _check(worker):
+    worker.join()
+    if status := worker.exitcode:
+        what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise DataError("worker", f"{what}; {OUT_OF_MEMORY}")
+
+
+class Shared:
+    """What the workers of `work_in_turns` pass round."""
+
+    def __init__(self, start, state):
+        self.position = FORK.SimpleQueue()  # (number of the next item to read, its position); whoever has it reads
+        self.position.put((0, start))
+        self.state = FORK.SimpleQueue()
+        self.state.put(state)
+        self.turns = FORK.Condition()
+        self.turn = FORK.Value("q", 0, lock=False)  # number of the next result to write
+        self.done = FORK.Value("q", 0, lock=False)  # total len(item) of those written
+        self.failure, self.tell_failure = FORK.Pipe(duplex=False)  # an exception; the first one counts
+
+
+def _take_turns(read, work, write, shared, ahead, parent):
+    """What a worker does, to the end of the input."""
+    begin_worker(parent)
+    results = []  # (number of the item, its length, its result), to be written
     try:
-        result = pipe.recv()
-    except (EOFError, OSError):
-        _died(pid)
-    if isinstance(result, Exception):
-        raise result
-    return result
+        while os.getppid() == parent:
+            number, position = shared.position.get()
+            item, position = read(position)
+            shared.position.put((number + (item is not None), position))
+            if item is None:
+                break
+            results.append((number, len(item), work(item)))
+            _write_results(write, shared, results, ahead)
+        _write_results(write, shared, results, 1)
+    except Exception as e:
+        e.add_note(traceback.format_exc())  # shown where the exception is a mistake in the program
+        with suppress(OSError):
+            shared.tell_failure.send(e)
 
 
-def _died(pid):
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    raise DataError("worker", f"{what}; out of memory? Try fewer --jobs") from None
+def _write_results(write, shared, results, limit):
+    """Write those results whose turn it is; wait for turns while there are `limit` or more."""
+    while results:
+        number, length, result = results[0]
+        with shared.turns:
+            if len(results) >= limit:
+                shared.turns.wait_for(lambda: shared.turn.value == number)  # noqa: B023
+            elif shared.turn.value != number:
+                return
+        shared.state.put(write(result, shared.state.get()))
+        del results[0]
+        with shared.turns:
+            shared.turn.value += 1
+            shared.done.value += length
+            shared.turns.notify_all()

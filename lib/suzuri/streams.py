@@ -74,7 +74,7 @@ def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
 def write_all(fd: int, block) -> None:
     """Write all bytes of a block: os.write to a nearly full disk takes a part of them, and fails only at the next."""
     view = memoryview(block)
-    while len(view):
+    while view:
         view = view[os.write(fd, view) :]
 
 

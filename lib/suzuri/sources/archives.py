@@ -1,4 +1,4 @@
-"""Compressed files, told apart by their first bytes and unpacked by the ordinary tools."""
+"""Packed files, recognized by their first bytes and unpacked by the ordinary tools (xz, bzip2, gzip, zstd)."""
 
 import os
 import re
@@ -7,13 +7,15 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST
 from suzuri.streams import read_blocks, write_all
 
-# first bytes -> commands, the first one installed is taken; Debian package of the last one.
-# lbzip2 unpacks on all cores, and bzip2 is by far the slowest of these.
+# (first bytes, commands of which the first one installed is taken, Debian package of the last one).
+# lbzip2 uses all cores, and bzip2 is by far the slowest of these.
 KINDS = (
     (rb"\xfd7zXZ\x00", (["xz", "-dcq", "-T0"],), "xz-utils"),
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", (["lbzip2", "-dc"], ["bzip2", "-dc"]), "bzip2"),
@@ -22,12 +24,12 @@ KINDS = (
     (rb"", (["cat"],), "coreutils"),
 )
 MAGIC_SIZE = 10
-# What these tools say when it is their output that fails.
+# What these tools say when their output fails.
 NOT_WRITTEN = re.compile("write error|write\\(|no space left|file too large|quota exceeded", re.I)
 NOT_DATA = re.compile(r"\..*|_SUCCESS|.*\.part|.*\.part\.json")
 
 
-def command(head, name):
+def command(head: bytes, name: str) -> list[str]:
     """Command line that unpacks standard input, whose first bytes are `head`. `name` is for the error."""
     _, commands, package = next(kind for kind in KINDS if re.match(kind[0], head, re.DOTALL))
     for argv in commands:
@@ -36,7 +38,7 @@ def command(head, name):
     raise DataError(name, f"{argv[0]} is needed to unpack it and is not installed (apt-get install {package})")
 
 
-def data_files(folder):
+def data_files(folder: str) -> list[str]:
     """Paths of a folder's data files, sorted: no manifest, no records of fetch-url, nothing hidden or unfinished."""
     names = {e.name for e in os.scandir(folder) if e.is_file()}
     records = {MANIFEST} | {f"{name}.json" for name in names}
@@ -46,12 +48,12 @@ def data_files(folder):
     return [os.path.join(folder, n) for n in found]
 
 
-def unpack(source, name, sink=None):
+def unpack(source: BinaryIO | Iterator[bytes], name: str, sink: Callable[[bytes], None] | None = None) -> None:
     """Unpack `source` (a binary file with fileno(), or an iterator of blocks) to standard output.
 
-    The tool itself writes there, so this costs nothing; with `sink`, blocks are handed to that function
-    instead. Raises DataError, naming `name`, for what is damaged or cut short, also after some output;
-    BrokenPipeError when the reader downstream has gone.
+    The tool writes there by itself, so this costs nothing here; with `sink`, that function gets the blocks instead.
+    Raises DataError, with `name`, if the data are damaged or cut short, even after some output; BrokenPipeError when
+    the reader downstream has gone.
     """
     seekable = hasattr(source, "seekable") and source.seekable()
     if seekable:
@@ -101,7 +103,7 @@ def unpack(source, name, sink=None):
 
 
 def _feed(pipe, head, rest):
-    """Write all to the tool's stdin; that it ends early is told by its status."""
+    """Write everything to the tool's stdin. If the tool ends before, its status says why."""
     with pipe:
         try:
             write_all(pipe.fileno(), head)
@@ -112,7 +114,7 @@ def _feed(pipe, head, rest):
 
 
 def _reader_gone():
-    """True when standard output is a pipe that nobody reads any more (gzip and zstd may tell it as an error)."""
+    """True when standard output is a pipe that nobody reads any more (gzip and zstd may report that as an error)."""
     poll = select.poll()
     poll.register(1, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -121,19 +123,19 @@ def _reader_gone():
 class Joiner:
     """Writes files to standard output, one after the other, with one blank line between two of them.
 
-    `write` takes blocks of a file, `end_file` tells that it ended. An empty file leaves no trace.
+    `write` takes blocks of a file, `end_file` is called after its last one. An empty file leaves no trace.
     """
 
     def __init__(self):
         self.tail = b""  # the last two bytes written
-        self.between = False
+        self.between = False  # has a file ended since
 
-    def write(self, block):
+    def write(self, block: bytes) -> None:
         if self.between and self.tail:
             write_all(1, b"\n" * (2 - (len(self.tail) - len(self.tail.rstrip(b"\n")))))
         self.between = False
         write_all(1, block)
         self.tail = (self.tail + block)[-2:] if len(block) < 2 else block[-2:]
 
-    def end_file(self):
+    def end_file(self) -> None:
         self.between = True

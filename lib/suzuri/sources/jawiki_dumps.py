@@ -1,4 +1,4 @@
-"""Where the Japanese Wikipedia's search-index dumps lie, and which of them is whole.
+"""Search-index dumps of the Japanese Wikipedia: the newest finished one, and its shards in a folder.
 
 https://dumps.wikimedia.org/other/cirrus_search_index/
     20261115/
@@ -13,12 +13,15 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 from suzuri.errors import DataError
 from suzuri.files import sha256, unlink_quietly
 from suzuri.manifest import MANIFEST, read_manifest, refuse_others_folder, write_manifest
-from suzuri.sources.download import NotFound, listing, local_path, to_file
+from suzuri.progress import Progress
+from suzuri.sources import http
+from suzuri.sources.download import download
 
 ROOT_URL = "https://dumps.wikimedia.org/other/cirrus_search_index/"
 INDEX = "index_name=jawiki_content/"
@@ -29,18 +32,19 @@ SHARD = re.compile(r".+\.(json|ndjson|jsonl)(\.(gz|bz2|xz|zst))?")
 
 @dataclass(frozen=True)
 class Dump:
-    url: str  # the folder, or the single file, that it is
-    shards: dict  # file name -> address, in the order of the names
-    dated: bool  # chosen among the dates of a root folder
+    url: str  # its folder, or its only file
+    shards: dict[str, str]  # file name -> address, in the order of the names
+    dated: bool  # chosen from the dates of a root folder
 
 
-def find(url, date=None, list_folder=listing):
-    """The dump that `url` stands for -> Dump. Raises DataError, saying what is there instead.
+def find_dump(url: str, date: str | None = None, **options) -> Dump:
+    """The dump at `url`. Raises DataError, which says what is there instead.
 
     `url` is a root of dated folders (the newest date with _SUCCESS is taken, or `date`), a dated folder, an
-    index_name= folder, any folder of shards, or one file; over HTTP or local.
+    index_name= folder, any folder of shards, or one file; over HTTP or local. `options` are those of `http.read`.
     """
-    local = local_path(url)
+    list_folder = partial(http.list_folder, **options)
+    local = http.local_path(url)
     name = os.path.basename(unquote(url.partition("?")[0]) if local is None else local)
     if SHARD.fullmatch(name) and not (local and os.path.isdir(local)):
         return Dump(url, {name: url}, dated=False)
@@ -49,7 +53,7 @@ def find(url, date=None, list_folder=listing):
     if dates:
         return _newest(url, {d.strip("/"): names[d] for d in dates}, date, list_folder)
     if date:
-        raise DataError(url, f"has no dated folders to find {date} in; give the folder above them")
+        raise DataError(url, f"has no dated folders in which to find {date}; give the folder above them")
     if INDEX in names:
         url = names[INDEX]
         names = list_folder(url)
@@ -69,7 +73,7 @@ def _newest(root, dates, wanted, list_folder):
                 names = list_folder(address)
                 if DONE in names:
                     return Dump(address, _shards(address, names), dated=True)
-            except (NotFound, KeyError):  # of other wikis only, or removed since the listing was read
+            except (http.NotFound, KeyError):  # of other wikis only, or removed since the listing was read
                 pass
             unfinished.append(date)
         else:
@@ -81,7 +85,7 @@ def _newest(root, dates, wanted, list_folder):
 
 
 def _shards(url, names):
-    """The data files among a folder's names; where other wikis' files lie beside them, only jawiki's articles."""
+    """The data files among a folder's names; where there are files of other wikis too, only jawiki's articles."""
     found = {n: a for n, a in names.items() if SHARD.fullmatch(n) and n != "manifest.json"}
     found = {n: a for n, a in found.items() if not (n.endswith(".json") and n[:-5] in found)}  # fetch-url's records
     ours = {n: a for n, a in found.items() if re.match(r"jawiki[-_].*content", n)}
@@ -90,50 +94,51 @@ def _shards(url, names):
     return ours or found
 
 
-class Stopped(Exception):
-    """This download is given up because another one of the same dump failed."""
+class Abandoned(Exception):
+    """This download ends because another one of the same dump has failed."""
 
 
-def download(dump, folder, *, connections=3, progress=None, **options):
-    """Fetch the shards of `dump` into `folder` -> number of them that were there already.
+def download_shards(
+    dump: Dump, folder: str, *, connections: int = 3, progress: Progress | None = None, **options
+) -> int:
+    """Fetch the shards of `dump` into `folder` -> the number of those that were there already.
 
-    Each is resumed (fetch.to_file); those with their final name are whole. Local shards are linked rather
-    than copied where the file system allows: such a dump has tens of gigabytes.
+    An unfinished one is continued; those with their final name are whole. Local shards are linked, not copied, where
+    the file system allows it: such a dump has tens of gigabytes. `options` are those of `http.read`.
     """
     stop = threading.Event()
 
     def pause(seconds):
         if stop.wait(seconds):
-            raise Stopped
+            raise Abandoned
 
-    class Meter:
-        """The shared progress bar, which also ends the other downloads when one has failed."""
+    class SharedProgress:
+        """The one progress bar of all downloads, which also ends the others when one has failed."""
 
         expect = staticmethod(progress.expect if progress else lambda n: None)
 
         @staticmethod
         def update(n):
             if stop.is_set():
-                raise Stopped
+                raise Abandoned
             if progress:
                 progress.update(n)
 
         skip = update
 
-    def one(item):
-        name, address = item
+    def fetch(name, address):
         path = os.path.join(folder, name)
-        source = local_path(address)
+        source = http.local_path(address)
         if source is None or not _link(source, path):
-            to_file(address, path, record=False, progress=Meter, sleep=pause, **options)
+            download(address, path, record=False, progress=SharedProgress, sleep=pause, **options)
 
-    missing = {n: a for n, a in dump.shards.items() if not _is_there(os.path.join(folder, n), local_path(a))}
+    missing = {n: a for n, a in dump.shards.items() if not _is_there(os.path.join(folder, n), http.local_path(a))}
     pool = ThreadPoolExecutor(connections)
     try:
-        for done in as_completed([pool.submit(one, item) for item in missing.items()]):
+        for done in as_completed([pool.submit(fetch, *item) for item in missing.items()]):
             done.result()
-    except NotFound:
-        stop.set()  # and wait: the caller may want to start anew, with nobody writing into the folder any more
+    except http.NotFound:
+        stop.set()  # and wait: the caller may start again, when nobody else may write into the folder
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     finally:
@@ -143,7 +148,7 @@ def download(dump, folder, *, connections=3, progress=None, **options):
 
 
 def _is_there(path, source):
-    """Whether the shard at `path` is whole, and the same as its local `source` (what has a URL and a date stays)."""
+    """Is the shard at `path` whole, and the same as its local `source`? (Those from a URL do not change.)"""
     if not os.path.exists(path) or source is None or not os.path.exists(source):
         return os.path.exists(path)
     have, wanted = os.stat(path), os.stat(source)
@@ -154,24 +159,23 @@ def _is_there(path, source):
 
 
 def _link(source, path):
-    """Hard link, valid whatever becomes of the other name; False where that cannot be (another file system)."""
+    """Make a hard link, which stays valid whatever happens to the other name; False where that is impossible."""
     try:
         os.link(os.path.realpath(source), path)
     except FileNotFoundError:
-        raise NotFound(source, "no such file") from None
+        raise http.NotFound(source, "no such file") from None
     except OSError:
         return False
     return True
 
 
-# The folder that the shards end up in. Work is FOLDER.part/, which outlives a kill; FOLDER.part/source.part
-# tells which dump the shards in it are of.
+# The folder of the shards is made as FOLDER.part/, which outlives a kill; FOLDER.part/source.part names their dump.
 
 
-def open_part(folder, dump):
+def open_part(folder: str, dump: Dump) -> str:
     """FOLDER.part/, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
     part = f"{folder}.part"
-    if not os.path.exists(os.path.join(part, MANIFEST)):  # else close_part was killed when it removed FOLDER
+    if not os.path.exists(os.path.join(part, MANIFEST)):  # if so, close_part was killed while it removed FOLDER
         refuse_others_folder(folder)
     if _source(part) != dump.url:
         shutil.rmtree(part, ignore_errors=True)
@@ -190,12 +194,12 @@ def open_part(folder, dump):
     return part
 
 
-def close_part(folder, dump):
-    """FOLDER.part/ is whole: write its manifest and let it take FOLDER's place."""
+def close_part(folder: str, dump: Dump) -> None:
+    """Write the manifest of FOLDER.part/, which is whole, and put it in FOLDER's place."""
     part = f"{folder}.part"
     write_manifest(part, counts={"shards": len(dump.shards)}, settings={"source": dump.url}, name=folder)
     if os.path.exists(folder):
-        # Its manifest goes first: after a kill from here on, the next run finds FOLDER.part/ whole and ends this.
+        # Its manifest goes first: after a kill from here on, the next run finds FOLDER.part/ whole and does the rest.
         unlink_quietly(os.path.join(folder, MANIFEST))
         shutil.rmtree(folder)
     unlink_quietly(os.path.join(part, "source.part"))
@@ -203,7 +207,7 @@ def close_part(folder, dump):
 
 
 def _source(folder):
-    """Which dump's shards a folder of ours holds; None when that is unknown."""
+    """The address of the dump whose shards a folder of ours holds; None when that is unknown."""
     try:
         with open(os.path.join(folder, "source.part"), encoding="utf-8") as f:
             return f.read()

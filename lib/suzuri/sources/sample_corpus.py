@@ -1,4 +1,4 @@
-"""The embedded corpus in the layouts of CC-100 and of the Wikimedia search-index dumps."""
+"""The embedded sample corpus, packed in the layouts of CC-100 and of Wikimedia's search-index dumps."""
 
 import bz2
 import json
@@ -8,8 +8,8 @@ import os
 from suzuri.errors import DataError
 
 
-def documents(folder):
-    """The documents of FOLDER/*.txt in order of file name: a list of lists of lines."""
+def read_documents(folder: str) -> list[list[str]]:
+    """The documents of FOLDER/*.txt in the order of the file names, each a list of lines."""
     found = []
     for name in sorted(os.listdir(folder)):
         if name.endswith(".txt"):
@@ -20,17 +20,18 @@ def documents(folder):
     return found
 
 
-def write_cc100(docs, path):
+def write_cc100(documents: list[list[str]], path: str) -> None:
+    """FILE.txt.xz: a paragraph per line, a blank line between documents."""
     with lzma.open(path, "wt", encoding="utf-8", newline="\n") as f:
-        f.write("\n\n".join("\n".join(lines) for lines in docs) + "\n")
+        f.write("\n\n".join("\n".join(lines) for lines in documents) + "\n")
 
 
-def write_cirrus(docs, folder, date):
-    """One shard of a complete dump. A document is [`# title`, paragraph, …]; page ids count from 1."""
+def write_cirrus(documents: list[list[str]], folder: str, date: str) -> None:
+    """A finished dump of one shard. A document is [`# title`, paragraph, …]; page ids count from 1."""
     folder = os.path.join(folder, date, "index_name=jawiki_content")
     os.makedirs(folder)
     with bz2.open(os.path.join(folder, f"jawiki_content-{date}-00000.json.bz2"), "wt", encoding="utf-8") as f:
-        for page_id, (title, *paragraphs) in enumerate(docs, 1):
+        for page_id, (title, *paragraphs) in enumerate(documents, 1):
             if not title.startswith("# "):
                 raise DataError("sample", f"a document without a `# title` line: {title[:40]!r}")
             text = " ".join(paragraphs)

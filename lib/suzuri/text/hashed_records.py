@@ -1,19 +1,20 @@
 """Lines or documents as slices of one big text, hashed, sorted and moved without a Python loop over them."""
 
 import re
+from collections.abc import Iterator
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-END = {"line": b"\n", "document": b"\n\n"}  # what closes a record; it stays with it, in memory and on disk
+END = {"line": b"\n", "document": b"\n\n"}  # what ends a record; it is a part of it, in memory and on disk
 DOCUMENT = re.compile(rb"((?>[^\n]+\n)++)\n")
-PIECE = 1 << 20  # bytes moved at a time: about what a core's own cache holds
+PORTION = 1 << 20  # bytes moved at a time: about what a core's own cache holds
 
 
 class Records(NamedTuple):
-    """n records: slices of a text, each with its END, and the hashes of their contents.
+    """n records: slices of a text, each with its END, and the hashes of their content.
 
     text: uint8 [any length]; starts, ends: int64 [n]; hashes: uint64 [n].
     """
@@ -23,18 +24,19 @@ class Records(NamedTuple):
     ends: np.ndarray
     hashes: np.ndarray
 
-    def take(self, which):
+    def take(self, which) -> "Records":
+        """The records at the indices, or in the slice, `which`."""
         return Records(self.text, self.starts[which], self.ends[which], self.hashes[which])
 
     @property
-    def lengths(self):
+    def lengths(self) -> np.ndarray:
         return self.ends - self.starts
 
 
-def find(text, unit, seed):
-    """The records in `text`, bytes that stop where a record ends. Blank lines and empty documents are none.
+def find_records(text: bytes, unit: str, seed: int) -> Records:
+    """The records in `text`, which stops where a record ends. Blank lines and empty documents are not records.
 
-    >>> find(b"a\\n\\nbc\\n", "line", seed=0).starts
+    >>> find_records(b"a\\n\\nbc\\n", "line", seed=0).starts
     array([0, 3])
     """
     octets = np.frombuffer(text, np.uint8)
@@ -52,7 +54,7 @@ def find(text, unit, seed):
     return Records(octets, starts, ends, hashes)
 
 
-def sentences(records, unit):
+def sentence_counts(records: Records, unit: str) -> np.ndarray:
     """Number of lines in each record: int64 [n]."""
     if unit == "line":
         return np.ones(len(records.starts), np.int64)
@@ -60,7 +62,17 @@ def sentences(records, unit):
     return np.array([np.count_nonzero(records.text[start : end - 1] == ord("\n")) for start, end in spans], np.int64)
 
 
-def gather(records):
+def number_until(until: np.ndarray, amount: int | None) -> int:
+    """How many records it takes to reach `amount` sentences (None: all).
+
+    until: int64 [n], the running total of sentences.
+    """
+    if amount is None:
+        return len(until)
+    return min(len(until), int(np.searchsorted(until, amount)) + 1) if amount > 0 else 0
+
+
+def gather(records: Records) -> np.ndarray:
     """The records' bytes end to end, in their order: uint8 [sum of lengths].
 
     A record of 2^k to 2^(k+1) - 1 bytes is its first 2^k bytes and its last 2^k bytes, which may overlap. So two
@@ -84,18 +96,18 @@ def _items(octets, width):
     return np.ndarray(len(octets) - width + 1, f"V{width}", octets, strides=(1,))
 
 
-def pieces(records):
-    """Cut records into consecutive Records of about PIECE bytes of text, of at least one record."""
+def portions(records: Records) -> Iterator[Records]:
+    """Cut records into consecutive Records of about PORTION bytes of text, and of at least one record."""
     until = np.cumsum(records.lengths)
     first = 0
     while first < len(until):
-        bound = (until[first - 1] if first else 0) + PIECE
+        bound = (until[first - 1] if first else 0) + PORTION
         last = max(first + 1, int(np.searchsorted(until, bound, "right")))
         yield records.take(slice(first, last))
         first = last
 
 
-def distinct(records):
+def sorted_distinct(records: Records) -> Records:
     """Records in order of (hash, content), exact duplicates dropped."""
     records = records.take(np.argsort(records.hashes))
     again = records.hashes[1:] == records.hashes[:-1]  # [n - 1]: has the next one the same hash?
@@ -109,7 +121,7 @@ def distinct(records):
 
 def _equal(some, others):
     return np.array_equal(some.lengths, others.lengths) and all(
-        np.array_equal(gather(a), gather(b)) for a, b in zip(pieces(some), pieces(others), strict=True)
+        np.array_equal(gather(a), gather(b)) for a, b in zip(portions(some), portions(others), strict=True)
     )
 
 

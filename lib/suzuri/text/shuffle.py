@@ -1,90 +1,124 @@
 """A fair shuffle of any size in bounded memory: records sorted by a keyed hash of their content.
 
-The output is in the order of xxh3_64(record, seed). It depends on neither the order of arrival nor the memory
-nor the number of processes, and equal records meet in it, so that duplicates are dropped on the way.
+The output is in the order of xxh3_64(record, seed). It depends on neither the order of arrival nor the memory nor the
+number of processes, and equal records meet in it, so that duplicates are dropped on the way.
 
- 1. Text is read into one buffer; of each record its start, end and hash are noted.
- 2. A full buffer is sorted by hash and written as one run to an unlinked scratch file.
- 3. At the end the range of hashes is cut into units that fit the memory. A unit gathers its slice of every
-    run, is sorted, loses its duplicates, and goes out. Text that never filled the buffer is one unit already.
+ 1. Text is read into one buffer; the start, end and hash of each record are noted.
+ 2. A full buffer is sorted by hash and appended as one run to an unlinked scratch file.
+ 3. At the end the hashes are cut into ranges that fit the memory. The slices of a range are gathered from all runs,
+    sorted, freed of duplicates and written. Text that never filled the buffer is one range already.
 """
 
 import ctypes
 import mmap
 import os
-import signal
-import sys
 import tempfile
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from itertools import chain
-from multiprocessing import Pipe
 
 import numpy as np
 
 from suzuri.errors import DataError
-from suzuri.progress import note
-from suzuri.streams import line_blocks
+from suzuri.processes import work_in_turns
+from suzuri.streams import write_all
 from suzuri.text import hashed_records as rec
+from suzuri.text.split_output import SplitOutput
 
 SCANNED = 1 << 16  # bytes hashed at a time: their Python objects stay in the cache and malloc keeps their memory
 RECORD = 80  # bytes of index that sorting a record takes beside its text: (start, end, hash) three times, order
-BUCKETS = 1 << 12  # finest cut of the range of hashes
+BUCKETS = 1 << 12  # finest cut of the hashes
+NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)  # starts, ends, hashes of no records
 
 
-def shuffle_split(blocks, folder, *, unit="line", seed=0, max_lines=None, memory=10**9, jobs=1, **output):
+def shuffle_split(
+    blocks: Generator[bytes],
+    folder: str,
+    *,
+    unit: str = "line",
+    seed: int = 0,
+    max_lines: int | None = None,
+    memory: int = 10**9,
+    jobs: int = 1,
+    report: Callable[[str], None] | None = None,
+    **amounts,
+) -> dict[str, int]:
     """Shuffle text into FOLDER/valid.txt and FOLDER/train-NNN.txt; returns the counts.
 
-    `blocks` is a generator of bytes, closed as soon as `max_lines` have come; `output` are the settings of Output.
+    `blocks` is closed as soon as `max_lines` have come; `amounts` are the settings of SplitOutput. `report` is given
+    a sentence when there is less text than they ask for.
     DataError: no text, or a record larger than `memory` (bytes).
     """
-    run, scratch = Run(memory, unit, seed, max_lines), None
+    buffer, scratch = TextBuffer(memory, unit, seed, max_lines), None
     for block in chain(blocks, [rec.END[unit]]):  # the last end may be missing
-        while block and not run.satisfied:
-            block = block[run.add(block) :]
-            if run.filled + RECORD * run.count >= memory:
+        while block and not buffer.satisfied:
+            block = block[buffer.add(block) :]
+            if buffer.filled + RECORD * buffer.count >= memory:
                 scratch = scratch or Scratch(folder, unit, seed)
-                scratch.append(rec.distinct(run.records()))
-                run.start_over()
-        if run.satisfied:
+                scratch.append(rec.sorted_distinct(buffer.records()))
+                buffer.start_over()
+        if buffer.satisfied:
             blocks.close()
             break
-    rest = rec.distinct(run.records())
-    lines = run.lines
+    rest = rec.sorted_distinct(buffer.records())
+    lines = buffer.lines
     if not lines:
         raise DataError("standard input", "no text in it")
-    output = Output(folder, unit, **output)
+    output = SplitOutput(folder, unit, **amounts)
     if scratch is None:
         output.write(rest)
     else:
         scratch.append(rest)
-        del run, rest  # their memory is now the units'
-        in_turns(scratch.units(memory // jobs), scratch.load, output, jobs)
-    output.finish()
+        del buffer, rest  # their memory is now that of the ranges
+        write_ranges(scratch.ranges(memory // jobs), scratch.load, output, jobs)
+    shortfall = output.finish()
+    if shortfall and report:
+        report(shortfall)
     return {"sentences in": lines, **output.counts(lines)}
 
 
-class Run:
-    """Text in order of arrival, up to `capacity` bytes, and where its records are."""
+def write_ranges(ranges: list, load: Callable, output, jobs: int) -> None:
+    """output.write(load(r)) for all ranges in order; `jobs` processes load, each no more than one range at a time."""
+
+    def read(i):
+        return (ranges[i], i + 1) if i < len(ranges) else (None, i)
+
+    def write(records, state):
+        output.state = state
+        output.write(records)
+        return output.state
+
+    jobs = min(jobs, len(ranges))
+    output.state = work_in_turns(read, load, write, output.state, jobs, start=0, ahead=1)
+
+
+class TextBuffer:
+    """Text in order of arrival, up to `capacity` bytes, and where its records are.
+
+    `lines` counts those of whole records, over all fillings. text[whole:filled] is the beginning of a record, and
+    text[scanned:whole] holds records that are not noted yet.
+    """
 
     def __init__(self, capacity, unit, seed, max_lines=None):
         self.buffer = mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with suppress(AttributeError, OSError):  # where there are huge pages, 120 MB cost 60 page faults, not 30,000
             self.buffer.madvise(mmap.MADV_HUGEPAGE)
         self.capacity, self.unit, self.seed, self.max_lines = capacity, unit, seed, max_lines
-        self.lines = 0  # in whole records, never reset
-        self.filled = self.whole = 0
-        self.start_over()
+        self.lines = 0
+        self.filled = self.whole = self.scanned = 0
+        self.found, self.count = [NOTHING], 0  # (starts, ends, hashes) of each scan, and the number of records
+        self.unscanned_lines = 0  # counted only where max_lines is given
 
-    def start_over(self):
-        """Forget the records; what came of the next one moves to the front."""
+    def start_over(self) -> None:
+        """Forget the records; the beginning of the next one moves to the front."""
         self.buffer.move(0, self.whole, self.filled - self.whole)
         self.filled -= self.whole
-        self.whole = self.scanned = 0  # end of the last whole record; end of the last that is noted
-        self.found, self.count = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))], 0
+        self.whole = self.scanned = 0
+        self.found, self.count = [NOTHING], 0
         self.unscanned_lines = 0 if self.max_lines is None else self.buffer[: self.filled].count(b"\n")
 
-    def add(self, block):
-        """Copy what fits of a block of bytes; the number of bytes taken."""
+    def add(self, block: bytes) -> int:
+        """Copy as much of a block as fits; returns the number of bytes taken."""
         end, before = rec.END[self.unit], self.filled
         taken = min(len(block), self.capacity - before)
         if not taken:
@@ -105,12 +139,12 @@ class Run:
             self.scan()
         return taken
 
-    def scan(self):
-        """Note the whole records that came since the last time."""
-        records = rec.find(self.buffer[self.scanned : self.whole], self.unit, self.seed)
-        until = self.lines + np.cumsum(rec.sentences(records, self.unit))
+    def scan(self) -> None:
+        """Note the whole records that have come since the last time."""
+        records = rec.find_records(self.buffer[self.scanned : self.whole], self.unit, self.seed)
+        until = self.lines + np.cumsum(rec.sentence_counts(records, self.unit))
         if self.max_lines is not None:
-            records = records.take(slice(whole_records(until, self.max_lines)))
+            records = records.take(slice(rec.number_until(until, self.max_lines)))
         if len(records.starts):
             self.lines = int(until[len(records.starts) - 1])
             self.count += len(records.starts)
@@ -118,22 +152,15 @@ class Run:
         self.scanned, self.unscanned_lines = self.whole, 0
 
     @property
-    def satisfied(self):
+    def satisfied(self) -> bool:
         return self.max_lines is not None and self.lines >= self.max_lines
 
-    def records(self):
+    def records(self) -> rec.Records:
         if not self.satisfied:
             self.scan()
         starts, ends, hashes = map(np.concatenate, zip(*self.found, strict=True))
         self.found = []
         return rec.Records(np.frombuffer(self.buffer, np.uint8), starts, ends, hashes)
-
-
-def whole_records(until, amount):
-    """How many records to take until `amount` sentences are reached. until: int64 [n], running total of sentences."""
-    if amount is None:
-        return len(until)
-    return min(len(until), int(np.searchsorted(until, amount)) + 1) if amount > 0 else 0
 
 
 class Scratch:
@@ -142,20 +169,21 @@ class Scratch:
     def __init__(self, folder, unit, seed):
         self.file = tempfile.TemporaryFile(dir=folder, buffering=0)
         self.unit, self.seed = unit, seed
-        self.bounds = []  # a run each: int64 [BUCKETS + 1], where in the file its buckets begin and end
+        self.bounds = []  # per run: int64 [BUCKETS + 1], where in the file its buckets begin and end
         self.need = np.zeros(BUCKETS, np.int64)  # bytes of memory to sort a bucket
 
-    def append(self, records):
+    def append(self, records: rec.Records) -> None:
+        """Write a run: records in the order of their hashes."""
         start = self.bounds[-1][-1] if self.bounds else 0
         first = np.searchsorted(records.hashes, np.arange(BUCKETS, dtype=np.uint64) << np.uint64(52))
         until = np.concatenate(([0], np.cumsum(records.lengths)))
         self.bounds.append(start + np.append(until[first], until[-1]))
         count = np.diff(np.append(first, len(records.starts)))
         self.need += np.diff(self.bounds[-1]) + RECORD * count
-        for piece in rec.pieces(records):
-            write(self.file.fileno(), rec.gather(piece))
+        for portion in rec.portions(records):
+            write_all(self.file.fileno(), rec.gather(portion))
 
-    def units(self, memory):
+    def ranges(self, memory: int) -> list[tuple[int, int]]:
         """Cut the buckets into ranges (first, last) that each need at most `memory` bytes, or are one bucket."""
         first, cuts = 0, []
         until = np.cumsum(self.need)
@@ -166,165 +194,20 @@ class Scratch:
             first = last
         return cuts
 
-    def load(self, unit):
-        """The distinct records of a range of buckets, in order. They are gone from the file then."""
-        first, last = unit
+    def load(self, buckets: tuple[int, int]) -> rec.Records:
+        """The distinct records of a range of buckets, in order. The file does not hold them any more."""
+        first, last = buckets
         slices = [(int(bounds[first]), int(bounds[last])) for bounds in self.bounds]
-        run = Run(max(1, sum(stop - start for start, stop in slices)), self.unit, self.seed)
+        buffer = TextBuffer(max(1, sum(stop - start for start, stop in slices)), self.unit, self.seed)
         for start, stop in slices:
-            for at in range(start, stop, rec.PIECE):
-                run.add(os.pread(self.file.fileno(), min(rec.PIECE, stop - at), at))
+            for at in range(start, stop, rec.PORTION):
+                buffer.add(os.pread(self.file.fileno(), min(rec.PORTION, stop - at), at))
             give_back_disk(self.file.fileno(), start, stop - start)
-        return rec.distinct(run.records())
+        return rec.sorted_distinct(buffer.records())
 
 
-def give_back_disk(fd, start, length):
-    """Punch a hole into a file (Linux's fallocate), so that scratch shrinks as output grows; else do nothing."""
+def give_back_disk(fd: int, start: int, length: int) -> None:
+    """Punch a hole into a file, so that scratch shrinks as output grows. Without Linux's fallocate nothing happens."""
     keep_size, punch_hole = 1, 2
     if length and hasattr(libc := ctypes.CDLL(None), "fallocate"):
         libc.fallocate(fd, keep_size | punch_hole, ctypes.c_int64(start), ctypes.c_int64(length))
-
-
-def write(fd, octets):
-    view = memoryview(octets)
-    while len(view):
-        view = view[os.write(fd, view) :]
-
-
-class Output:
-    """FOLDER/valid.txt and FOLDER/train-NNN.txt, filled from one sequence of records.
-
-    The first `valid_lines` sentences are for validation, or all with a hash below `valid_fraction` of the range, so
-    that these stay there whatever else is added; then come `train_lines` (None: all) for training, dealt to the
-    shards in turn. Amounts count sentences; a document is never cut: it is taken whole until an amount is reached.
-    """
-
-    def __init__(self, folder, unit, *, valid_lines=0, valid_fraction=None, train_lines=None, shards=1):
-        self.unit, self.shards = unit, shards
-        self.valid_lines, self.valid_fraction, self.train_lines = valid_lines, valid_fraction, train_lines
-        self.paths = [
-            os.path.join(folder, name) for name in ["valid.txt", *map("train-{:03}.txt".format, range(shards))]
-        ]
-        self.fds = [os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND, 0o666) for path in self.paths]
-        self.state = {"distinct": 0, "valid": 0, "train": 0, "dealt": 0}  # sentences; dealt: records in the shards
-
-    def write(self, records):
-        """Put down the next records of the sequence."""
-        until = np.cumsum(rec.sentences(records, self.unit))
-        if self.valid_fraction is None:
-            valid = whole_records(until, self.valid_lines - self.state["valid"])
-        elif self.valid_fraction < 1:
-            valid = int(np.searchsorted(records.hashes, np.uint64(int(self.valid_fraction * 2**64))))
-        else:
-            valid = len(until)
-        in_valid = int(until[valid - 1]) if valid else 0
-        self._append(0, records.take(slice(valid)))
-        self.state["valid"] += in_valid
-        self.state["distinct"] += int(until[-1]) if len(until) else 0
-        self._deal(records.take(slice(valid, None)), until[valid:] - in_valid)
-
-    def _deal(self, records, until):
-        left = None if self.train_lines is None else self.train_lines - self.state["train"]
-        count = whole_records(until, left)
-        records = records.take(slice(count))
-        for shard in range(self.shards):
-            first = (shard - self.state["dealt"]) % self.shards
-            self._append(1 + shard, records.take(slice(first, None, self.shards)))
-        self.state["dealt"] += count
-        self.state["train"] += int(until[count - 1]) if count else 0
-
-    def _append(self, file, records):
-        for piece in rec.pieces(records):
-            write(self.fds[file], rec.gather(piece))
-
-    def finish(self):
-        """Make up for too few sentences, say so, and close the files."""
-        there, valid, train = self.state["distinct"], self.valid_lines, self.train_lines
-        asked = (valid if self.valid_fraction is None else 0) + (train or 0)
-        if self.valid_fraction is None and train is not None and there < asked:
-            self._hand_over((2 * there * valid + asked) // (2 * asked))
-        if self.state["valid"] + self.state["train"] < asked or (train is None and not self.state["train"]):
-            got = f"{self.state['valid']:,} to validation, {self.state['train']:,} to training"
-            note(f"fewer than asked for: there are {there:,} distinct sentences: {got}")
-        for fd in self.fds:
-            if self.unit == "document" and os.fstat(fd).st_size:
-                os.truncate(fd, os.fstat(fd).st_size - 1)  # blank lines stand between documents, not at the end
-            os.close(fd)
-
-    def _hand_over(self, valid):
-        """Keep the first `valid` sentences in valid.txt and deal the others to the shards."""
-        self.state["valid"] = size = 0
-        with open(self.paths[0], "rb") as f:
-            for block in line_blocks(iter(lambda: f.read(rec.PIECE), b""), rec.END[self.unit]):
-                records = rec.find(block, self.unit, seed=0)
-                until = np.cumsum(rec.sentences(records, self.unit))
-                kept = whole_records(until, valid - self.state["valid"])
-                in_kept = int(until[kept - 1]) if kept else 0
-                self.state["valid"] += in_kept
-                size += int(records.lengths[:kept].sum())
-                self._deal(records.take(slice(kept, None)), until[kept:] - in_kept)
-        os.truncate(self.fds[0], size)
-
-    def counts(self, lines):
-        """The phrases of the summary line."""
-        valid, train, there = self.state["valid"], self.state["train"], self.state["distinct"]
-        counts = {"duplicates dropped": lines - there, "valid": valid, "train": train}
-        return counts | ({"not needed": there - valid - train} if there > valid + train else {})
-
-
-def in_turns(units, load, output, jobs):
-    """output.write(load(unit)) for all units in order; with `jobs` > 1, that many processes load ahead.
-
-    Process p has units p, p + jobs, …. It loads one, waits for its turn, writes, and passes on where the output
-    stands: a pipe to each process carries that state there and back, and its end tells of the other's death.
-    """
-    if jobs == 1:
-        for unit in units:
-            output.write(load(unit))
-        return
-    ends, processes = [], []
-    try:
-        for p in range(min(jobs, len(units))):
-            ours, theirs = Pipe()
-            if (process := os.fork()) == 0:
-                for end in [*ends, ours]:
-                    end.close()  # or no process would see the end of another
-                _serve(theirs, units[p::jobs], load, output)
-            theirs.close()
-            ends.append(ours)
-            processes.append(process)
-        for i in range(len(units)):
-            try:
-                ends[i % jobs].send(output.state)
-                answer = ends[i % jobs].recv()
-            except (EOFError, ConnectionError):
-                raise DataError("--jobs", "a process died; for want of memory? try less --memory") from None
-            if isinstance(answer, OSError):
-                raise answer
-            output.state = answer
-    finally:
-        for end in ends:
-            end.close()
-        for process in processes:
-            os.waitpid(process, 0)
-
-
-def _serve(pipe, units, load, output):
-    """A process of in_turns; does not return."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C; we hear that the parent is gone
-    try:
-        for unit in units:
-            records = load(unit)
-            output.state = pipe.recv()
-            output.write(records)
-            pipe.send(output.state)
-            del records
-    except (EOFError, MemoryError):
-        pass
-    except OSError as e:
-        pipe.recv()  # to be told in our turn
-        pipe.send(e)
-    except Exception:
-        sys.excepthook(*sys.exc_info())  # a fault of ours: show where
-    finally:
-        os._exit(0)

@@ -1,0 +1,246 @@
+"""Files and folders read over HTTP(S), or from disk, through connections that drop, stall or refuse for a while.
+
+`read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is made of it: each
+byte once, in order. (`download` is the other use: to a file.)
+"""
+
+import email.utils
+import hashlib
+import http.client
+import os
+import re
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from urllib.parse import unquote, urljoin
+
+from suzuri import __version__
+from suzuri.errors import DataError
+from suzuri.progress import Progress
+
+BLOCK = 1 << 18
+PYTHON = ".".join(map(str, sys.version_info[:2]))
+USER_AGENT = f"suzuri/{__version__} (tool chain that pre-trains Japanese BERTs; Python-urllib/{PYTHON})"
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # worth another try; any other error status is an answer
+LONGEST_WAIT = 60  # seconds between two tries, unless the server asks for more with Retry-After …
+LONGEST_OBEYED = 600  # … up to this
+
+
+class NotFound(DataError):
+    """The server, or the disk, says that it does not have this."""
+
+
+def local_path(url: str) -> str | None:
+    """Path of a file:// URL or of a plain path; None for http and https."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    if scheme.lower() in ("http", "https"):
+        if not rest.partition("/")[0]:
+            raise DataError(url, "it names no server")
+        return None
+    if scheme.lower() == "file":
+        return unquote(rest[rest.find("/") :])  # file://localhost/path, too
+    raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
+
+
+def connect(url: str, offset: int, known: dict | None, timeout: float):
+    """GET `url` from byte `offset` on -> (response, the offset at which it starts, description of the file).
+
+    The description is {url, size, etag, last_modified}, with None where the server does not say. `known` is that of
+    the bytes that are here already. If the file has changed since, or may have (the server does not know Range, or
+    sends neither ETag nor Last-Modified), the response starts at 0.
+    """
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    if offset and not (known["etag"] or known["last_modified"]):
+        offset = 0
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if same_as := _validator(known):
+            headers["If-Range"] = same_as
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as e:
+        if e.code == 416 and offset:  # the file is shorter than what is here: another file
+            e.close()
+            return connect(url, 0, None, timeout)
+        raise
+    now = {
+        "url": url,
+        "size": None,
+        "etag": response.headers["ETag"],
+        "last_modified": response.headers["Last-Modified"],
+    }
+    if response.status == 206:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers["Content-Range"] or "")
+        if span and int(span[1]) == offset:
+            now["size"] = int(span[2])
+            if all(now[k] == known[k] for k in ("size", "etag", "last_modified") if known[k]):
+                return response, offset, now
+        response.close()
+        return connect(url, 0, None, timeout)
+    length = response.headers["Content-Length"]
+    if length and not response.chunked:
+        now["size"] = int(length)
+    return response, 0, now
+
+
+def _validator(known):
+    """What If-Range takes: a strong ETag, else the date (RFC 9110, 13.1.5); None where there is neither."""
+    etag = known["etag"]
+    return etag if etag and not etag.startswith("W/") else known["last_modified"]
+
+
+def read(
+    url: str,
+    offset: int = 0,
+    known: dict | None = None,
+    *,
+    retries: int = 8,
+    timeout: float = 60,
+    wait: float = 1,
+    sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] | None = None,
+) -> Iterator[tuple[dict, int, bytes]]:
+    """Yield (description, offset, block) to the last byte of `url`; each connection begins with an empty block.
+
+    Offsets follow one another, except that they return to 0 when the file must be read again from its beginning. A
+    connection that drops, is silent for `timeout` seconds or answers "busy" is opened again after `wait` seconds, which
+    double each time. After `retries` tries in a row without a new byte this gives up. Raises NotFound, DataError.
+    """
+    path = local_path(url)
+    if path is not None:
+        yield from _read_local(url, path)
+        return
+    failures, farthest = 0, offset
+    while True:
+        asked_wait = 0
+        try:
+            response, offset, known = connect(url, offset, known, timeout)
+            with response:
+                yield known, offset, b""
+                while offset != known["size"] and (block := response.read1(BLOCK)):
+                    yield known, offset, block
+                    offset += len(block)
+                    if offset > farthest:
+                        farthest, failures = offset, 0
+            if known["size"] in (None, offset):
+                return
+            problem = f"connection closed after {offset:,} of {known['size']:,} bytes"
+        except urllib.error.HTTPError as e:
+            e.close()
+            if e.code not in PASSING:
+                raise _refusal(url, e) from None
+            problem, asked_wait = f"{e.code} {e.reason}", _retry_after(e.headers["Retry-After"])
+        except (http.client.InvalidURL, ValueError) as e:
+            raise DataError(url, f"not a valid address: {e}") from None
+        except (OSError, http.client.HTTPException) as e:
+            reason = getattr(e, "reason", e)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise DataError(url, f"{reason.verify_message}; is this the right server?") from None
+            stalled = isinstance(reason, TimeoutError)
+            problem = f"no data for {timeout:g} s" if stalled else _message(reason)
+        failures += 1
+        if failures > retries:
+            raise DataError(url, f"{problem}; gave up after {retries} more tries; run again to continue")
+        seconds = max(min(wait * 2 ** (failures - 1), LONGEST_WAIT), asked_wait)
+        if say:
+            say(f"{url}: {problem}; again in {seconds:g} s ({failures} of {retries})")
+        sleep(seconds)
+
+
+def _read_local(url, path):
+    try:
+        with open(path, "rb") as f:
+            known = {"url": url, "size": os.fstat(f.fileno()).st_size, "etag": None, "last_modified": None}
+            offset = 0
+            yield known, offset, b""
+            while block := f.read(BLOCK):
+                yield known, offset, block
+                offset += len(block)
+    except FileNotFoundError:
+        raise NotFound(path, "no such file") from None
+
+
+def _refusal(url, e):
+    if e.code in (404, 410):
+        return NotFound(url, f"{e.code}: no longer there; find its new address and give it (make … *_URL=https://…)")
+    return DataError(url, f"the server refuses: {e.code} {e.reason}; try another address (make … *_URL=https://…)")
+
+
+def _message(reason):
+    """What an exception says, without its number: 'Connection refused'."""
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+
+
+def _retry_after(text):
+    """Seconds of a Retry-After header, which is a number or a date; 0 for none."""
+    try:
+        seconds = float(text)
+    except (TypeError, ValueError):
+        try:
+            seconds = (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return 0
+    return min(max(seconds, 0), LONGEST_OBEYED)
+
+
+def stream(url: str, *, sha256: str | None = None, progress: Progress | None = None, **options) -> Iterator[bytes]:
+    """Yield the bytes of `url`, each once, whatever happens to the connection. `options` are those of `read`.
+
+    A server without Range sends the beginning again: its hash is compared with that of what was yielded, and it is left
+    out. Raises DataError when they differ: the reader has half of another file.
+    """
+    sent, digest, again = 0, hashlib.sha256(), None
+    for now, offset, block in read(url, **options):
+        if offset == 0 and not block:
+            again = hashlib.sha256()
+            if progress and not sent:
+                progress.expect(now["size"] or 0)
+        if offset < sent:
+            seen = block[: sent - offset]
+            again.update(seen)
+            if offset + len(seen) == sent and again.digest() != digest.digest():
+                raise DataError(url, "changed on the server while it was being read; run again")
+            block = block[len(seen) :]
+        if block:
+            digest.update(block)
+            sent += len(block)
+            yield block
+            if progress:
+                progress.update(len(block))
+    check_sha256(url, digest, sha256)
+
+
+def check_sha256(url: str, digest, expected: str | None) -> None:
+    if expected and digest.hexdigest() != expected.lower():
+        raise DataError(url, f"its sha256 is {digest.hexdigest()}, not {expected}: another file, or damaged")
+
+
+def list_folder(url: str, **options) -> dict[str, str]:
+    """{name: address} of what is in a folder; names of folders end with `/`. `url`: an index page, or a local folder.
+
+    >>> list_folder("https://…/20261115/index_name=jawiki_content/")
+    {'_SUCCESS': 'https://…/_SUCCESS', 'jawiki_content-20261115-00000.json.bz2': 'https://…', …}
+    """
+    path = local_path(url)
+    if path is not None:
+        try:
+            names = sorted(os.listdir(path))
+        except FileNotFoundError:
+            raise NotFound(path, "no such folder") from None
+        return {n + "/" * os.path.isdir(os.path.join(path, n)): os.path.join(path, n) for n in names}
+    base = url if url.endswith("/") else f"{url}/"
+    page = b"".join(stream(base, **options)).decode("utf-8", "replace")
+    found = {}
+    for link in re.findall(r"""href=["']?([^"'?#> ]+)""", page, re.IGNORECASE):
+        address = urljoin(base, link.replace("&amp;", "&"))
+        # Servers differ in what they escape (`=` is %3D for some): compare without escapes.
+        name = unquote(address).removeprefix(unquote(base))
+        if re.fullmatch(r"[^/]+/?", name) and unquote(address) != unquote(base):
+            found[name] = address
+    return dict(sorted(found.items()))
