@@ -1,4 +1,4 @@
-"""A small HTTP server for tests: a folder with index pages, and every misfortune that downloads meet.
+"""An HTTP server for tests: a folder with index pages, and every fault that downloads meet.
 
 python tests/http_server.py DIR --port 0 --no-range      prints its URL and serves until it is killed
 
@@ -42,8 +42,8 @@ class Server(ThreadingHTTPServer):
         self.etag = True  # sends ETag and honours If-Range
         self.last_modified = True
         self.drop_after = None  # closes each connection after so many bytes of a body …
-        self.drops = None  # … so often (None: always)
-        self.stall_after = None  # falls silent after so many bytes, `stalls` times
+        self.drops = None  # … so many times (None: always)
+        self.stall_after = None  # stops sending after so many bytes, `stalls` times
         self.stalls = 1
         self.fail_first = 0  # so many requests for files get `fail_status`
         self.fail_status = 503

@@ -111,7 +111,7 @@ def test_damage_is_an_error_that_names_the_file(run_tool, tmp_path, pack, how, w
     assert b"other" not in done.stdout
 
 
-def test_a_full_disk_is_no_damage(bin_dir, tmp_path):
+def test_a_full_disk_is_not_damage(bin_dir, tmp_path):
     (tmp_path / "x.xz").write_bytes(lzma.compress(random.Random(0).randbytes(100_000)))
     with open("/dev/full", "wb") as full:
         done = subprocess.run([bin_dir / "cat-text", tmp_path / "x.xz"], stdout=full, stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""fetch-url and fetch-jawiki against a server (tests/http_server.py) that does all that servers do."""
+"""fetch-url and fetch-jawiki against a server with all the faults of real ones (tests/http_server.py)."""
 
 import bz2
 import errno
@@ -42,7 +42,7 @@ def names(folder):
 
 
 def check_whole(target, url, body=BODY):
-    """The file, its record, nothing else; and the record is believed."""
+    """The file and its record are there, nothing else, and the record is believed."""
     assert target.read_bytes() == body
     assert names(target.parent) == ["file", "file.json"]
     record = json.loads((target.parent / "file.json").read_text())
@@ -93,7 +93,7 @@ def test_nobody_can_tell_whether_it_changed(site, target):
     assert set(target.read_bytes()) == set(b"B")
 
 
-def test_a_folder_is_no_file(run_tool, site, tmp_path):
+def test_a_folder_is_not_a_file(run_tool, site, tmp_path):
     error = run_tool("fetch-url", site / "file", tmp_path, status=1).stderr.decode()
     assert "is a folder" in error and not tmp_path.with_name(f"{tmp_path.name}.part").exists()
 
@@ -321,7 +321,7 @@ def test_kill_9_then_again(bin_dir, run_tool, site, target):
 def wait_for(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "still not so"
         time.sleep(0.01)
 
 
@@ -348,7 +348,7 @@ def test_stream(site, tmp_path, settings):
 
 @pytest.mark.parametrize("settings", [{}, {"ranges": False}])
 def test_stream_of_a_file_that_changes(site, settings):
-    """The bytes that went out cannot be taken back: an error, never half of the one and half of the other."""
+    """Bytes that are out cannot be taken back: an error, never half of one file and half of another."""
     with serving(site, drop_after=100_000, **settings) as server:
         out = b""
         with pytest.raises(DataError, match="changed on the server"):
@@ -655,14 +655,14 @@ def test_stream_of_a_damaged_shard(run_tool, root):
 
 
 def test_shared_data(run_tool, shared_data, tmp_path):
-    """The real layouts: the unfinished date passed over, and every shard unpacks."""
+    """The real layouts: the unfinished date is skipped, and every shard unpacks."""
     with serving(shared_data / "jawiki") as server:
         run_tool("fetch-jawiki", f"{server.url}cirrus_search_index/", tmp_path / "jw")
     text = run_tool("cat-text", tmp_path / "jw").stdout
     assert text.count(b'\n{"version"') == 6547
 
 
-def test_no_room_is_told_before_the_first_byte(tmp_path, monkeypatch):
+def test_no_room_is_reported_before_the_first_byte(tmp_path, monkeypatch):
     (tmp_path / "source").write_bytes(b"x" * 1000)
     monkeypatch.setattr(download, "free_space", lambda folder: 999)
     with serving(tmp_path) as server, pytest.raises(DataError, match=r"needs 0\.00 GB more"):

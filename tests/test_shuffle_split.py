@@ -1,4 +1,4 @@
-"""shuffle-split: the order depends on content and seed alone, duplicates go, amounts are exact, memory is bounded."""
+"""shuffle-split: the order depends only on content and seed, duplicates are dropped, amounts exact, memory bounded."""
 
 import json
 import lzma
@@ -64,7 +64,7 @@ def test_golden(run_tool, tmp_path, case):
     assert re.sub(rb", \d+ MB/s", b"", done.stderr) == (GOLDEN / case / "stderr").read_bytes()
 
 
-# --- the same bytes whatever comes how ------------------------------------------------------------------------------
+# --- the same bytes however the text arrives -----------------------------------------------------------------------
 
 
 def test_line_order_is_that_of_the_hash(run_tool, tmp_path, many):
@@ -86,7 +86,7 @@ def test_same_bytes_for_any_arrival_memory_and_jobs(run_tool, tmp_path, many):
     assert output(many[30_000:] + many[:30_000], "--memory", "1M") == wanted
     assert output(many, "--memory", "2M", "--jobs", 2) == wanted
     assert output(many[::-1], "--memory", "1M", "--jobs", 3) == wanted
-    assert output(None, text=b"\n\n\n" + b"\n\n".join(many)) == wanted, "blank lines are none"
+    assert output(None, text=b"\n\n\n" + b"\n\n".join(many)) == wanted, "blank lines are not records"
 
 
 documents = st.lists(
@@ -117,7 +117,7 @@ def test_blocks_cut_anywhere(tmp_path_factory, texts, seed, data):
 
 
 def test_real_text_against_sort(run_tool, shared_data, tmp_path):
-    """The lines that come out are `sort -u` of those that went in."""
+    """The output is `sort -u` of the input."""
     text = lzma.open(shared_data / "cc100/ja-mini.txt.xz").read().replace("。".encode(), "。\n".encode())
     run_tool("shuffle-split", "--memory", "1M", "--shards", 4, "--valid-lines", 5000, tmp_path / "out", stdin=text)
 
@@ -173,7 +173,7 @@ def test_uniform(tmp_path):
     mean, sd = 40 * (20_000 - 1) / 2, math.sqrt(40 * (20_000**2 - 1) / 12)
     assert abs(sums - mean).max() < 5.5 * sd
     assert 0.9 < (sums - mean).std() / sd < 1.1
-    # The tests tell what is not shuffled: rough places kept, pairs in order, nothing moved.
+    # The tests notice what is not shuffled: rough places kept, pairs in order, nothing moved.
     assert p_of_table(orders[0][np.argsort(orders[0] // 5000, kind="stable")]) < 1e-6
     assert p_of_pairs(np.sort(orders[0].reshape(-1, 2)).ravel()) < 1e-6
     assert p_of_neighbours([np.arange(20_000)]) < 1e-6

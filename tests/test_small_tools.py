@@ -1,4 +1,4 @@
-"""check-disk, write-manifest, verify-manifest, pack-sample; and what all tools promise."""
+"""check-disk, write-manifest, verify-manifest and pack-sample; what all tools have in common."""
 
 import bz2
 import json
@@ -51,7 +51,7 @@ def test_a_filter_is_silent_when_its_reader_goes(tool):
 
 
 @pytest.mark.parametrize("tool", FILTERS)
-def test_a_full_disk_is_told(tool):
+def test_a_full_disk_is_reported(tool):
     line = (
         '{"index":{"_id":1}}\n{"title":"a","namespace":0,"text":"' + "字" * 50 + '"}'
         if tool == "extract-wiki"
@@ -153,17 +153,17 @@ def test_a_record_of_fetch_url_is_not_believed_when_checking(run_tool, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "manifest, told",
+    "manifest, message",
     [
         ({"format": "suzuri-manifest/1", "tool": "train-mlm", "outputs": {"x": {}}, "unlisted": []}, b"by train-mlm"),
         ({"name": "PWA"}, b"not a manifest of suzuri"),
         ({"format": "suzuri-manifest/1", "tool": "shuffle-split", "outputs": {}, "unlisted": []}, b"x in it is not"),
     ],
 )
-def test_no_tool_replaces_what_it_did_not_make(run_tool, tmp_path, manifest, told):
+def test_no_tool_replaces_what_it_did_not_make(run_tool, tmp_path, manifest, message):
     (tmp_path / "x").write_text("硯")
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert told in run_tool("shuffle-split", "--valid-lines", 1, tmp_path, stdin=TEXT, status=1).stderr
+    assert message in run_tool("shuffle-split", "--valid-lines", 1, tmp_path, stdin=TEXT, status=1).stderr
     tool = ("fetch-jawiki", ROOT / "data/sample/jawiki", tmp_path)
     assert run_tool(*tool, status=1).stderr and (tmp_path / "x").read_text() == "硯"
 

@@ -9,6 +9,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 END = {"line": b"\n", "document": b"\n\n"}  # what ends a record; it is a part of it, in memory and on disk
+# (?>…)++ and not (?:…)++, which Python before 3.11.5 (Debian 12 has 3.11.2) mismatches where … can backtrack.
 DOCUMENT = re.compile(rb"((?>[^\n]+\n)++)\n")
 PORTION = 1 << 20  # bytes moved at a time: about what a core's own cache holds
 

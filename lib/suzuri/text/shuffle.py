@@ -1,7 +1,8 @@
 """A fair shuffle of any size in bounded memory: records sorted by a keyed hash of their content.
 
 The output is in the order of xxh3_64(record, seed). It depends on neither the order of arrival nor the memory nor the
-number of processes, and equal records meet in it, so that duplicates are dropped on the way.
+number of processes. Equal records meet in it, so that duplicates are dropped on the way, and text can be added to
+without moving what a range of hashes has put aside for validation.
 
  1. Text is read into one buffer; the start, end and hash of each record are noted.
  2. A full buffer is sorted by hash and appended as one run to an unlinked scratch file.
