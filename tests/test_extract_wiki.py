@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from suzuri.text import wiki
+from suzuri.text.characters import REMOVED_RUN
 
 CASES = Path(__file__).parent / "extract-wiki"
 
@@ -83,7 +84,7 @@ def test_a_long_line_without_end(run_tool):
 def test_cleaning_any_text(text, title):
     out = wiki.clean(text, title)
     assert wiki.clean(out, title) == out or "{{" in text or "[" in text or ">" in text or "^" in text
-    assert not wiki.INVISIBLE.search(out)
+    assert all(c.isprintable() for c in REMOVED_RUN.findall(out))  # see clean
     assert out == out.strip() and "  " not in out and "\n\n" not in out
     out.encode()
 

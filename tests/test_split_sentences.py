@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.text import sentences
+from suzuri.text import sentence_rules, sentences
+from suzuri.text.characters import BLANKS, REMOVED, REMOVED_RUN
 from suzuri.text.documents import DocumentWriter
 from suzuri.text.sentences import split, split_block
 
@@ -111,6 +112,8 @@ SPLITTING = [
 
 CLEANING = {
     "nul": ("あ\0い。\x01\x7f\x9bう。", "あい。|う。"),
+    "information-separators": ("雨\x1c風\x1d\x1e雪\x1f。", "雨 風 雪 。"),
+    "invisible-beyond-the-bmp": ("雨\U0001bca0が\U0001d173降る\U000e0001。", "雨が降る。"),
     "crlf": ("雨。\r\n風。\r\n\r\n雪。\r\n", "雨。|風。||雪。"),
     "lone-cr": ("雨\r風。", "雨 風。"),
     "line-separators": ("雨\u2028風\u2029雪\x85霧\x0b虹\x0c空。", "雨 風 雪 霧 虹 空。"),
@@ -221,8 +224,7 @@ any_text = st.one_of(text_of_pieces, st.text(max_size=80))
 
 def visible(text):
     """What must survive: NFKC without white space and without what the cleaning removes."""
-    gone = f"[{sentences.REMOVED}\U000e0000-\U0010ffff]"
-    return "".join(unicodedata.normalize("NFKC", re.sub(gone, "", text)).split())
+    return "".join(unicodedata.normalize("NFKC", REMOVED_RUN.sub("", text)).split())
 
 
 @settings(max_examples=250, deadline=None)
@@ -236,7 +238,7 @@ def test_nothing_lost_nothing_invisible(text):
     for line in found.split("\n"):
         assert line == line.strip() and "  " not in line
         assert unicodedata.is_normalized("NFKC", line)
-        assert not re.search(f"[{sentences.REMOVED}\t\r\x0b\x0c\x85\u2028\u2029\u3000]", line)
+        assert not re.search(f"[{REMOVED}{BLANKS}\u3000]", line)
 
 
 @settings(max_examples=250, deadline=None)
@@ -255,24 +257,24 @@ def test_short_cuts_change_nothing(text):
 @given(text_of_pieces)
 def test_brackets_are_paired_as_by_a_stack(text):
     """With the strays hidden every bracket has its partner, and the scan knows how deep each lies."""
-    line = f"\n{sentences.REMOVED_RUN.sub('', text.replace(chr(10), ''))}\n"
+    line = f"\n{REMOVED_RUN.sub('', text.replace(chr(10), ''))}\n"
     scan = sentences.Scan(line)
     hidden = sentences.hide(line, scan.strays)
     stack, deepest, depths, outer = [], 0, [0], []
     for place, char in enumerate(hidden[1:-1], 1):
-        if char in sentences.OPENERS:
-            stack.append((sentences.KIND[char], place))
+        if char in sentence_rules.OPENERS:
+            stack.append((sentence_rules.KIND[char], place))
             deepest = max(deepest, len(stack))
-        elif char in sentences.CLOSERS:
+        elif char in sentence_rules.CLOSERS:
             kind, opened = stack.pop()
-            assert kind == sentences.KIND[char]
+            assert kind == sentence_rules.KIND[char]
             outer += [] if stack else [[opened, place]]
         depths.append(len(stack))
     assert not stack and deepest <= 2
     assert scan.depth.tolist() == [[*depths, 0][place] for place in scan.at]
     assert scan.at[scan.outer].tolist() == outer
     assert len(hidden) == len(line)
-    assert all(a == b or ord(b) == sentences.STRAY[ord(a)] for a, b in zip(line, hidden, strict=True))
+    assert all(a == b or ord(b) == sentence_rules.STRAY[ord(a)] for a, b in zip(line, hidden, strict=True))
 
 
 @settings(max_examples=200, deadline=None)
@@ -423,7 +425,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
     """Python before 3.11.5 mismatches `(?:…)*+` where … can backtrack; `(?>…)*+` it gets right (gh-106052)."""
     from re import _constants, _parser
 
-    from suzuri.text import filters, hashed_records, sentences
+    from suzuri.text import filters, hashed_records
 
     def bodies(parsed):
         for op, argument in parsed:
@@ -434,7 +436,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
                     if isinstance(inner, _parser.SubPattern):
                         yield from bodies(inner)
 
-    compiled = [sentences.DOUBT, filters.SentenceFilter(10, 1000).good, hashed_records.DOCUMENT]
+    compiled = [sentence_rules.DOUBT, filters.SentenceFilter(10, 1000).good, hashed_records.DOCUMENT]
     single = (_constants.IN, _constants.ANY, _constants.LITERAL, _constants.NOT_LITERAL)
     found = [body for pattern in compiled for body in bodies(_parser.parse(pattern.pattern, pattern.flags))]
     assert len(found) > 20

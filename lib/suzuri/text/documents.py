@@ -1,7 +1,8 @@
-"""Text as it flows between the tools: one sentence a line, one empty line between documents."""
+"""Text between the tools, in blocks of lines: one sentence per line, one empty line between documents."""
 
 import codecs
 import os
+from typing import BinaryIO
 
 from suzuri import streams
 from suzuri.environment import keep_memory
@@ -43,8 +44,8 @@ def read_lines(rest):
     return b"".join(pieces), rest
 
 
-def decode(data):
-    """UTF-8 -> (text, number of invalid bytes); each ill-formed sequence becomes one U+FFFD."""
+def decode(data: bytes) -> tuple[str, int]:
+    """UTF-8 -> (text, number of invalid bytes); each invalid sequence becomes one U+FFFD."""
     invalid = 0
 
     def replace(error):
@@ -57,16 +58,17 @@ def decode(data):
 
 
 class DocumentWriter:
-    """Writes blocks of lines so that one empty line stands between documents, none at the start or the end.
+    """Writes blocks of lines with one empty line between documents, none at the start or the end.
 
-    A block may begin and end with any number of empty lines, but has no two in a row inside (`squeeze`).
+    A block may begin and end with any number of empty lines, but must not have two in a row inside (`squeeze`).
     """
 
-    def __init__(self, out):
+    def __init__(self, out: BinaryIO):
         self.out = out
-        self.begun = self.gap = False  # was anything written; is an empty line due
+        self.begun = False  # was anything written
+        self.gap = False  # is an empty line to come before the next line
 
-    def write(self, block):
+    def write(self, block: bytes) -> None:
         lines = block.strip(b"\n")
         if lines:
             if self.begun and (self.gap or block.startswith(b"\n")):
@@ -78,13 +80,13 @@ class DocumentWriter:
             self.gap = True
 
 
-def squeeze(text):
-    """Runs of empty lines to one."""
+def squeeze(text: str) -> str:
+    """The text with each run of empty lines as one."""
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text
 
 
-def count_lines(text):
-    """The number of lines with something in them, of squeezed text."""
+def count_lines(text: str) -> int:
+    """The number of lines of a squeezed text that are not empty."""
     return text.count("\n") - text.count("\n\n") - text.startswith("\n")
