@@ -1,4 +1,4 @@
-"""split-sentences: a table of cases, golden files, properties on generated text, and conduct as a process."""
+"""split-sentences: a table of cases, golden files, properties on generated text, and its conduct as a process."""
 
 import json
 import os
@@ -22,8 +22,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "bench"))
 import score_sentences  # noqa: E402
 
-# Input, where | marks the sentence ends that must be found. Output is compared after NFKC, so cases that
-# test the normalization itself are in CLEANING.
+# Input, with | where a sentence must end. The output is compared after NFKC; cases that test the normalization
+# itself are in CLEANING.
 SPLITTING = [
     # marks
     "雨だ。|風だ｡|雪だ！|霧だ？|虹だ!|空だ?|",
@@ -140,13 +140,13 @@ CLEANING = {
 
 
 class Out(list):
-    """Somewhere for a DocumentWriter to write to."""
+    """What a DocumentWriter writes, as a list."""
 
     write = list.append
 
 
 def output_of(*blocks):
-    """The tool without its process."""
+    """What the tool writes for these blocks, without a process."""
     out = Out()
     writer = DocumentWriter(out)
     for block in blocks:
@@ -182,7 +182,7 @@ def test_golden(run_tool, jobs):
 
 
 def test_passages_of_the_policy(shared_data):
-    """The gates of the contract: rule-made gold, the hard passages whole; our own passages beside them."""
+    """Gold sentences (made by rules), the hard passages without a mistake, and our own passages."""
     scored = {
         path.stem: score_sentences.score(score_sentences.suzuri(), score_sentences.load(path))
         for path in [*(shared_data / "sentences").glob("*.jsonl"), *(HERE / "bench").glob("passages-*.jsonl")]
@@ -195,7 +195,7 @@ def test_passages_of_the_policy(shared_data):
 
 # --- properties ---------------------------------------------------------------------------------------------
 
-# Text made of what the rules are about, so that rare rules meet one another.
+# The rules are about these; in text made of them rare rules meet one another.
 PIECES = [
     *"。。！？!?．♪｡…‥、「」「」『』（）()【】〈〉《》｢｣］” 　\n\n\t\0",
     *"あいとてもはがのをにでへやかだ彼女私はアイabZ19ｗw/=_.:３Ａ笑ー―",
@@ -223,7 +223,7 @@ any_text = st.one_of(text_of_pieces, st.text(max_size=80))
 
 
 def visible(text):
-    """What must survive: NFKC without white space and without what the cleaning removes."""
+    """What must stay: the text in NFKC, without white space and without what cleaning removes."""
     return "".join(unicodedata.normalize("NFKC", REMOVED_RUN.sub("", text)).split())
 
 
@@ -232,7 +232,7 @@ def visible(text):
 def test_nothing_lost_nothing_invisible(text):
     text = text.encode("utf-8", "replace").decode()
     found = split_block(text.encode())[0].decode()
-    # Composition may not cross a line's end, so compare decomposed.
+    # Characters compose only within a line, so compare them decomposed.
     assert unicodedata.normalize("NFKD", visible(found)) == unicodedata.normalize("NFKD", visible(text))
     assert "\n\n\n" not in found
     for line in found.split("\n"):
@@ -243,8 +243,8 @@ def test_nothing_lost_nothing_invisible(text):
 
 @settings(max_examples=250, deadline=None)
 @given(text_of_pieces)
-def test_short_cuts_change_nothing(text):
-    """Every mark and every pair put to DOUBT, not only those that have something REMARKABLE beside them."""
+def test_shortcuts_change_nothing(text):
+    """As if every mark and every pair were in doubt, not only those with something REMARKABLE beside them."""
     with pytest.MonkeyPatch.context() as patch:
         doubtful = sentences.character_bits() | sentences.REMARKABLE
         doubtful[ord("\n")] = sentences.LINE_END
@@ -256,7 +256,7 @@ def test_short_cuts_change_nothing(text):
 @settings(max_examples=200, deadline=None)
 @given(text_of_pieces)
 def test_brackets_are_paired_as_by_a_stack(text):
-    """With the strays hidden every bracket has its partner, and the scan knows how deep each lies."""
+    """With the strays hidden every bracket has its partner, and the scan knows how deep each is."""
     line = f"\n{REMOVED_RUN.sub('', text.replace(chr(10), ''))}\n"
     scan = sentences.Scan(line)
     hidden = sentences.hide(line, scan.strays)
@@ -298,7 +298,7 @@ def test_same_bytes_with_jobs_and_however_the_pipe_chops(shared_data, bin_dir, r
     assert run_tool("split-sentences", "--jobs", 3, stdin=text).stdout == one.stdout
     with subprocess.Popen([bin_dir / "split-sentences"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
         pid = os.fork()
-        if not pid:  # a writer of odd little pieces
+        if not pid:  # writes small pieces of an odd size
             for at in range(0, 300_000, 997):
                 os.write(p.stdin.fileno(), text[at : min(at + 997, 300_000)])
             os._exit(0)
@@ -368,13 +368,13 @@ def gone(pid):
 def wait_for(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "still not so"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
 
 
 @pytest.fixture
 def at_work(bin_dir):
-    """split-sentences --jobs 2 fed without end; -> (process, its workers' pids)"""
+    """split-sentences --jobs 2 with an endless input; -> (process, its workers' pids)"""
     feeder = subprocess.Popen(["yes", "「雨だ。」と言った。風だ。"], stdout=subprocess.PIPE)
     p = subprocess.Popen(
         [bin_dir / "split-sentences", "--jobs", "2"],
