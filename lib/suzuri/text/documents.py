@@ -1,8 +1,7 @@
-"""Text between the tools, in blocks of lines: one sentence per line, one empty line between documents."""
+"""Text as it flows between the tools: one sentence a line, one empty line between documents."""
 
 import codecs
 import os
-from typing import BinaryIO
 
 from suzuri import streams
 from suzuri.environment import keep_memory
@@ -44,8 +43,8 @@ def read_lines(rest):
     return b"".join(pieces), rest
 
 
-def decode(data: bytes) -> tuple[str, int]:
-    """UTF-8 -> (text, number of invalid bytes); each invalid sequence becomes one U+FFFD."""
+def decode(data):
+    """UTF-8 -> (text, number of invalid bytes); each ill-formed sequence becomes one U+FFFD."""
     invalid = 0
 
     def replace(error):
@@ -63,7 +62,7 @@ class DocumentWriter:
     A block may begin and end with any number of empty lines, but must not have two in a row inside (`squeeze`).
     """
 
-    def __init__(self, out: BinaryIO):
+    def __init__(self, out):
         self.out = out
         self.begun = False  # was anything written
         self.gap = False  # is an empty line to come before the next line
