@@ -1,4 +1,4 @@
-"""extract-wiki: golden cases for every kind of debris, and the whole shared jawiki in both layouts."""
+"""extract-wiki: golden cases for every kind of debris, and all of the shared jawiki in both layouts."""
 
 import bz2
 import csv
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from suzuri.text import wiki
+from suzuri.text.characters import REMOVED_RUN
 
 CASES = Path(__file__).parent / "extract-wiki"
 
@@ -58,13 +59,13 @@ def test_share_of_broken_lines(run_tool, good, broken, status):
         assert done.stdout.count(b"\n\n") == max(good - 1, 0)
 
 
-def test_what_is_no_dump_is_refused_early(run_tool):
+def test_what_is_not_a_dump_is_refused_early(run_tool):
     done = run_tool("extract-wiki", stdin=b"<page>\n" * 100_000, status=1)
     assert b"is not Cirrus NDJSON" in done.stderr
 
 
 def test_max_documents_reads_no_further(run_tool, bin_dir):
-    """`yes` never ends: this returns only because extract-wiki stops reading; the rest may even be broken."""
+    """`yes` never ends: this returns only because extract-wiki stops reading. The rest may even be broken."""
     lines = b"\n".join(record(n) for n in range(5))
     done = run_tool("extract-wiki", "--max-documents", 3, stdin=lines + b"\nbroken\n" * 10)
     assert done.stdout.decode() == "本文の0。\n\n本文の1。\n\n本文の2。\n"
@@ -83,12 +84,12 @@ def test_a_long_line_without_end(run_tool):
 def test_cleaning_any_text(text, title):
     out = wiki.clean(text, title)
     assert wiki.clean(out, title) == out or "{{" in text or "[" in text or ">" in text or "^" in text
-    assert not wiki.INVISIBLE.search(out)
+    assert all(c.isprintable() for c in REMOVED_RUN.findall(out))  # see clean
     assert out == out.strip() and "  " not in out and "\n\n" not in out
     out.encode()
 
 
-# Over the whole of the shared data
+# --- all of the shared data ---------------------------------------------------------------------------------
 
 GONE = {"namespace_nonzero", "no_text_field", "redirect_with_text", "redirect_no_text", "empty_text"}
 LEFT_OVER = {  # kind of dirt -> what must not be found in the output of a record that has it
@@ -99,7 +100,7 @@ LEFT_OVER = {  # kind of dirt -> what must not be found in the output of a recor
     "navigation_prefix": r"^出典|^\S* > ",
     "zero_width": "[\u200b-\u200f\u2060\ufeff\u00ad]",
 }
-KEPT = {  # … and what must still be there: the next tools' business
+KEPT = {  # … and what must still be there, for the next tools to handle
     "halfwidth_kana": "[\uff66-\uff9f]",
     "displaystyle_math": r"\{\\displaystyle",
 }
@@ -117,7 +118,7 @@ def jawiki(shared_data):
 
 def test_every_kind_of_dirt(jawiki):
     kinds = {kind for kind, _ in jawiki.values() if kind}
-    assert kinds == GONE | set(LEFT_OVER) | set(KEPT), "a kind that this test does not know"
+    assert kinds == GONE | set(LEFT_OVER) | set(KEPT), "this test does not know one of the kinds"
     for page, (kind, record) in jawiki.items():
         text, reason = wiki.article(record)
         assert (reason is not None) == (kind in GONE), (page, kind, reason)
@@ -129,7 +130,7 @@ def test_every_kind_of_dirt(jawiki):
 
 
 def test_clean_pages_stay_as_they_are(jawiki):
-    """Of text without dirt nothing goes but marks in brackets, as many as there are in the sources themselves."""
+    """From text without dirt only marks in brackets are removed, the few that are in the sources themselves."""
     encyclopedic = [r for kind, r in jawiki.values() if not kind and r["category"][:1] == ["WikipediaAnnotatedCorpus"]]
     changed = [r["title"] for r in encyclopedic if wiki.clean(r["text"], r["title"]) != " ".join(r["text"].split())]
     assert len(encyclopedic) > 1500

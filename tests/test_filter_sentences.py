@@ -1,4 +1,4 @@
-"""filter-sentences: cases at the limits, golden files, a comparison with the rules applied line by line."""
+"""filter-sentences: cases at the limits, golden files, and a comparison with the rules applied line by line."""
 
 import json
 import re
@@ -22,7 +22,7 @@ CASES = [
     ("𠮷野家", "too short"),
     ("abcdef", "no Japanese"),
     ("1234。。", "no Japanese"),
-    ("・・・ーー", "no Japanese"),  # marks that kana share with nobody are still no kana
+    ("・・・ーー", "no Japanese"),  # marks of kana alone are not Japanese
     ("한국어입니다", "no Japanese"),
     ("abc 1 x", "no Japanese"),
     ("abc 雨 x", None),
@@ -30,6 +30,8 @@ CASES = [
     ("abc ア x", None),
     ("abc ヴ x", None),
     ("abc々x", None),
+    ("abc〇x", None),
+    ("abc䷀x", "no Japanese"),  # a hexagram, between two blocks of kanji
     ("abc㐂x", None),
     ("abc𠮷x", None),
     ("雨\u2028雪です", None),  # only a line feed ends a line
@@ -85,8 +87,8 @@ lines = st.one_of(
 def japanese(char):
     code = ord(char)
     kana = 0x3041 <= code <= 0x3096 or 0x30A1 <= code <= 0x30FA or (0xFF66 <= code <= 0xFF9D and char != "ｰ")
-    kanji = char in "々〇" or 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF
-    return kana or kanji
+    blocks = (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)
+    return kana or char in "々〇〻" or any(first <= code <= last for first, last in blocks)
 
 
 @settings(max_examples=300, deadline=None)
@@ -101,7 +103,7 @@ def test_as_line_by_line(lines):
 
 
 def test_blocks_change_nothing(run_tool):
-    """Larger than several blocks, blank lines and drops everywhere."""
+    """Several blocks, with empty lines and dropped sentences everywhere."""
     document = "これは十分に長い文です。\n短い\n\n\nno Japanese in this one\n\n"
     done = run_tool("filter-sentences", stdin=document * 20_000)
     assert done.stdout.decode() == "\n".join(["これは十分に長い文です。\n"] * 20_000)

@@ -1,4 +1,4 @@
-"""split-sentences: a table of cases, golden files, properties on generated text, and conduct as a process."""
+"""split-sentences: a table of cases, golden files, properties on generated text, and its conduct as a process."""
 
 import json
 import os
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.text import sentences
+from suzuri.text import sentence_rules, sentences
+from suzuri.text.characters import BLANKS, REMOVED, REMOVED_RUN
 from suzuri.text.documents import DocumentWriter
 from suzuri.text.sentences import split, split_block
 
@@ -21,8 +22,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "bench"))
 import score_sentences  # noqa: E402
 
-# Input, where | marks the sentence ends that must be found. Output is compared after NFKC, so cases that
-# test the normalization itself are in CLEANING.
+# Input, with | where a sentence must end. The output is compared after NFKC; cases that test the normalization
+# itself are in CLEANING.
 SPLITTING = [
     # marks
     "雨だ。|風だ｡|雪だ！|霧だ？|虹だ!|空だ?|",
@@ -111,6 +112,8 @@ SPLITTING = [
 
 CLEANING = {
     "nul": ("あ\0い。\x01\x7f\x9bう。", "あい。|う。"),
+    "information-separators": ("雨\x1c風\x1d\x1e雪\x1f。", "雨 風 雪 。"),
+    "invisible-beyond-the-bmp": ("雨\U0001bca0が\U0001d173降る\U000e0001。", "雨が降る。"),
     "crlf": ("雨。\r\n風。\r\n\r\n雪。\r\n", "雨。|風。||雪。"),
     "lone-cr": ("雨\r風。", "雨 風。"),
     "line-separators": ("雨\u2028風\u2029雪\x85霧\x0b虹\x0c空。", "雨 風 雪 霧 虹 空。"),
@@ -137,13 +140,13 @@ CLEANING = {
 
 
 class Out(list):
-    """Somewhere for a DocumentWriter to write to."""
+    """What a DocumentWriter writes, as a list."""
 
     write = list.append
 
 
 def output_of(*blocks):
-    """The tool without its process."""
+    """What the tool writes for these blocks, without a process."""
     out = Out()
     writer = DocumentWriter(out)
     for block in blocks:
@@ -179,7 +182,7 @@ def test_golden(run_tool, jobs):
 
 
 def test_passages_of_the_policy(shared_data):
-    """The gates of the contract: rule-made gold, the hard passages whole; our own passages beside them."""
+    """Gold sentences (made by rules), the hard passages without a mistake, and our own passages."""
     scored = {
         path.stem: score_sentences.score(score_sentences.suzuri(), score_sentences.load(path))
         for path in [*(shared_data / "sentences").glob("*.jsonl"), *(HERE / "bench").glob("passages-*.jsonl")]
@@ -192,7 +195,7 @@ def test_passages_of_the_policy(shared_data):
 
 # --- properties ---------------------------------------------------------------------------------------------
 
-# Text made of what the rules are about, so that rare rules meet one another.
+# The rules are about these; in text made of them rare rules meet one another.
 PIECES = [
     *"。。！？!?．♪｡…‥、「」「」『』（）()【】〈〉《》｢｣］” 　\n\n\t\0",
     *"あいとてもはがのをにでへやかだ彼女私はアイabZ19ｗw/=_.:３Ａ笑ー―",
@@ -220,9 +223,8 @@ any_text = st.one_of(text_of_pieces, st.text(max_size=80))
 
 
 def visible(text):
-    """What must survive: NFKC without white space and without what the cleaning removes."""
-    gone = f"[{sentences.REMOVED}\U000e0000-\U0010ffff]"
-    return "".join(unicodedata.normalize("NFKC", re.sub(gone, "", text)).split())
+    """What must stay: the text in NFKC, without white space and without what cleaning removes."""
+    return "".join(unicodedata.normalize("NFKC", REMOVED_RUN.sub("", text)).split())
 
 
 @settings(max_examples=250, deadline=None)
@@ -230,19 +232,19 @@ def visible(text):
 def test_nothing_lost_nothing_invisible(text):
     text = text.encode("utf-8", "replace").decode()
     found = split_block(text.encode())[0].decode()
-    # Composition may not cross a line's end, so compare decomposed.
+    # Characters compose only within a line, so compare them decomposed.
     assert unicodedata.normalize("NFKD", visible(found)) == unicodedata.normalize("NFKD", visible(text))
     assert "\n\n\n" not in found
     for line in found.split("\n"):
         assert line == line.strip() and "  " not in line
         assert unicodedata.is_normalized("NFKC", line)
-        assert not re.search(f"[{sentences.REMOVED}\t\r\x0b\x0c\x85\u2028\u2029\u3000]", line)
+        assert not re.search(f"[{REMOVED}{BLANKS}\u3000]", line)
 
 
 @settings(max_examples=250, deadline=None)
 @given(text_of_pieces)
-def test_short_cuts_change_nothing(text):
-    """Every mark and every pair put to DOUBT, not only those that have something REMARKABLE beside them."""
+def test_shortcuts_change_nothing(text):
+    """As if every mark and every pair were in doubt, not only those with something REMARKABLE beside them."""
     with pytest.MonkeyPatch.context() as patch:
         doubtful = sentences.character_bits() | sentences.REMARKABLE
         doubtful[ord("\n")] = sentences.LINE_END
@@ -254,25 +256,25 @@ def test_short_cuts_change_nothing(text):
 @settings(max_examples=200, deadline=None)
 @given(text_of_pieces)
 def test_brackets_are_paired_as_by_a_stack(text):
-    """With the strays hidden every bracket has its partner, and the scan knows how deep each lies."""
-    line = f"\n{sentences.REMOVED_RUN.sub('', text.replace(chr(10), ''))}\n"
+    """With the strays hidden every bracket has its partner, and the scan knows how deep each is."""
+    line = f"\n{REMOVED_RUN.sub('', text.replace(chr(10), ''))}\n"
     scan = sentences.Scan(line)
     hidden = sentences.hide(line, scan.strays)
     stack, deepest, depths, outer = [], 0, [0], []
     for place, char in enumerate(hidden[1:-1], 1):
-        if char in sentences.OPENERS:
-            stack.append((sentences.KIND[char], place))
+        if char in sentence_rules.OPENERS:
+            stack.append((sentence_rules.KIND[char], place))
             deepest = max(deepest, len(stack))
-        elif char in sentences.CLOSERS:
+        elif char in sentence_rules.CLOSERS:
             kind, opened = stack.pop()
-            assert kind == sentences.KIND[char]
+            assert kind == sentence_rules.KIND[char]
             outer += [] if stack else [[opened, place]]
         depths.append(len(stack))
     assert not stack and deepest <= 2
     assert scan.depth.tolist() == [[*depths, 0][place] for place in scan.at]
     assert scan.at[scan.outer].tolist() == outer
     assert len(hidden) == len(line)
-    assert all(a == b or ord(b) == sentences.STRAY[ord(a)] for a, b in zip(line, hidden, strict=True))
+    assert all(a == b or ord(b) == sentence_rules.STRAY[ord(a)] for a, b in zip(line, hidden, strict=True))
 
 
 @settings(max_examples=200, deadline=None)
@@ -296,7 +298,7 @@ def test_same_bytes_with_jobs_and_however_the_pipe_chops(shared_data, bin_dir, r
     assert run_tool("split-sentences", "--jobs", 3, stdin=text).stdout == one.stdout
     with subprocess.Popen([bin_dir / "split-sentences"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
         pid = os.fork()
-        if not pid:  # a writer of odd little pieces
+        if not pid:  # writes small pieces of an odd size
             for at in range(0, 300_000, 997):
                 os.write(p.stdin.fileno(), text[at : min(at + 997, 300_000)])
             os._exit(0)
@@ -366,13 +368,13 @@ def gone(pid):
 def wait_for(condition, seconds=10):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "still not so"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
 
 
 @pytest.fixture
 def at_work(bin_dir):
-    """split-sentences --jobs 2 fed without end; -> (process, its workers' pids)"""
+    """split-sentences --jobs 2 with an endless input; -> (process, its workers' pids)"""
     feeder = subprocess.Popen(["yes", "「雨だ。」と言った。風だ。"], stdout=subprocess.PIPE)
     p = subprocess.Popen(
         [bin_dir / "split-sentences", "--jobs", "2"],
@@ -423,7 +425,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
     """Python before 3.11.5 mismatches `(?:…)*+` where … can backtrack; `(?>…)*+` it gets right (gh-106052)."""
     from re import _constants, _parser
 
-    from suzuri.text import filters, hashed_records, sentences
+    from suzuri.text import filters, hashed_records
 
     def bodies(parsed):
         for op, argument in parsed:
@@ -434,7 +436,7 @@ def test_possessive_repetitions_are_of_atomic_groups():
                     if isinstance(inner, _parser.SubPattern):
                         yield from bodies(inner)
 
-    compiled = [sentences.DOUBT, filters.SentenceFilter(10, 1000).good, hashed_records.DOCUMENT]
+    compiled = [sentence_rules.DOUBT, filters.SentenceFilter(10, 1000).good, hashed_records.DOCUMENT]
     single = (_constants.IN, _constants.ANY, _constants.LITERAL, _constants.NOT_LITERAL)
     found = [body for pattern in compiled for body in bodies(_parser.parse(pattern.pattern, pattern.flags))]
     assert len(found) > 20

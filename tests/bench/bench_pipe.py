@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Time the pipe from xz to shuffled text beside xz alone, and its parts; check that the bytes are always the same.
+"""Time the pipe from xz to shuffled text and its parts, beside others; check that the bytes are always the same.
 
-Both sides alternate, medians of several rounds:
+The two sides alternate; the figures are medians of several rounds:
 
-  pipe       `xzcat TEXT | split-sentences | filter-sentences | shuffle-split` beside `xzcat TEXT`; wall time, with
-             the second in which each tool of the pipe ended: what follows the end of filter-sentences is the sort and
-             the write. With four cores or more split-sentences has --jobs 2.
-  split      split-sentences alone: CPU seconds for the unpacked text, and the wall time with --jobs 2 beside 1, and
-             beside two that know nothing of one another, each on a text of its own: what two cores have here.
-  wiki       extract-wiki beside a worker by tiny-plm's rules, both reading the unpacked WIKI dump, several times
-             over as a real one is long; CPU seconds, start-up included.
-  memory     peak resident memory of shuffle-split, with an eighth of its input as --memory.
-  identical  shuffle-split's files for the same sentences again, in reversed order, and through little memory by 2
-             processes; split-sentences' output for 1 and 2 processes. A difference is an error.
+  pipe       `xzcat TEXT | split-sentences | filter-sentences | shuffle-split` beside `xzcat TEXT`: wall time, and
+             the time at which each tool of the pipe ended. After the end of filter-sentences come the sort and the
+             write. On four cores or more split-sentences runs with --jobs 2.
+  split      split-sentences alone: CPU seconds for the unpacked text; wall time with --jobs 2 beside --jobs 1, and
+             beside two separate processes, each with its own text: what two cores can do here.
+  wiki       extract-wiki beside a worker with tiny-plm's rules, both on the unpacked WIKI dump, repeated, since a
+             real one is long: CPU seconds with the start.
+  memory     peak resident memory of shuffle-split with an eighth of its input as --memory.
+  identical  shuffle-split's files for the same sentences again, in reversed order, and with little memory and 2
+             processes; split-sentences' output with 1 and 2 processes. A difference is an error.
 
-TEXT is packed with xz. WIKI is a Cirrus dump in any packing.
+TEXT is compressed with xz. WIKI is a Cirrus dump, compressed in any way.
 
 Example:
   D=../shared/data; tests/bench/bench_pipe.py $D/cc100/ja.txt.xz $D/jawiki/*.json.gz --json data/bench/pipe.json
@@ -41,7 +41,7 @@ AIMS = {"pipe_of_xzcat": 2.5, "split_mb_a_second": 40.0, "jobs_speedup": 1.8, "w
 
 
 def worker():
-    """The other side of extract-wiki, in a process of its own: what tiny-plm does to each page, in our words."""
+    """The peer of extract-wiki, in a process of its own: what tiny-plm does with each page, in our code."""
     rules = [
         (re.compile(r"\[\d+\]"), ""),  # [1]
         (re.compile(r"\[(?:注|注釈|脚注|note) ?\d+\]"), ""),  # [注 1]
@@ -63,14 +63,14 @@ def worker():
 
 
 def run(*commands, stdin=os.devnull, stdout=os.devnull):
-    """Run commands as a pipe -> for each {"end": seconds from the start, "cpu": seconds, "memory": peak in MB}."""
+    """Run commands as a pipe -> for each {"end": seconds after the start, "cpu": seconds, "memory": peak in MB}."""
     figures, running = [], []
     with open(stdin, "rb") as source, open(stdout, "wb") as target, tempfile.TemporaryFile() as said:
         start = time.monotonic()
         for i, command in enumerate(commands):
             last = i == len(commands) - 1
             process = subprocess.Popen(command, stdin=source, stdout=target if last else subprocess.PIPE, stderr=said)
-            source.close()  # only its reader holds a pipe, as in a shell
+            source.close()  # as in a shell, only its reader keeps a pipe open
             source = process.stdout
             running.append(process)
         for process in running:  # they end in this order: a reader outlives its writer
@@ -124,12 +124,12 @@ def measure_pipe(text, folder, rounds):
 def measure_split(plain, folder, rounds):
     one, two, apart = [], [], []
     plain, once = folder / "long", plain
-    run(["cat", *[once] * 4], stdout=plain)  # start-up is to weigh as little as it does on real texts
+    run(["cat", *[once] * 4], stdout=plain)  # so that the start counts as little as on real texts
     split = tool("split-sentences")
     for _ in range(rounds):
         one += run(split, stdin=plain)
         two += run([*split, "--jobs", "2"], stdin=plain)
-        with ThreadPool(2) as pool:  # two who share nothing: as much as two cores can do here
+        with ThreadPool(2) as pool:  # they share nothing: as much as two cores can do here
             apart.append(max(r["end"] for [r] in pool.map(lambda _: run(split, stdin=plain), range(2))))
     wall = {n: statistics.median(r["end"] for r in runs) for n, runs in (("1", one), ("2", two))}
     cpu = statistics.median(r["cpu"] for r in one)
@@ -155,7 +155,7 @@ def measure_wiki(dump, rounds):
 
 
 def check_shuffle(sentences, folder):
-    """-> (peak memory with an eighth of the input as --memory, {variant: are its files those of the first run})."""
+    """-> (peak memory with an eighth of the input as --memory, {variant: are its files those of the first run?})"""
     with open(folder / "reversed", "wb") as f:
         subprocess.run(["tac", sentences], stdout=f, check=True)
     few = max(10**6, sentences.stat().st_size // 8)
@@ -173,11 +173,11 @@ def check_shuffle(sentences, folder):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("text", metavar="TEXT", help="paragraphs, packed with xz")
+    p.add_argument("text", metavar="TEXT", help="paragraphs, compressed with xz")
     p.add_argument("wiki", metavar="WIKI", help="a Cirrus dump")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--dump-copies", type=int, default=15, metavar="N", help="read WIKI so many times over (default 15)")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
+    p.add_argument("--dump-copies", type=int, default=15, metavar="N", help="read WIKI N times (default 15)")
+    p.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -213,7 +213,7 @@ def main():
     print(f"  2 jobs beside 1         {split['seconds']['2']:7.2f} s beside {split['seconds']['1']:.2f} s", end="")
     print(f"   {split['jobs_speedup']:.2f}× as fast (aim {AIMS['jobs_speedup']}; two apart: {split['ceiling']:.2f}×)")
     print(f"extract-wiki              {wiki['cpu_seconds']['ours']:7.2f} s CPU")
-    print(f"a worker by tiny-plm's rules {wiki['cpu_seconds']['theirs']:4.2f} s CPU", end="")
+    print(f"a worker, tiny-plm's rules   {wiki['cpu_seconds']['theirs']:4.2f} s CPU", end="")
     print(f"   ratio {wiki['ratio']:.1f} (aim {AIMS['wiki']:.0f})")
     print(f"shuffle-split of {memory['input_mb']:.0f} MB, --memory {memory['memory_mb']:.0f}M", end="")
     print(f"   peak {memory['peak_mb']:.0f} MB, {memory['over_mb']:.0f} over (aim at most {AIMS['memory_over_mb']})")

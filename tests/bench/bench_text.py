@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Run the benchmarks of the text half one after the other and make one table of them: ours, theirs, ratio, aim.
+"""Run the benchmarks of the text stages one after the other and write one table: ours, theirs, ratio, aim.
 
-Sentences, the pipe, the shuffle, the tokenizer and the packer, each beside what people use today, by
-score_sentences.py and bench_*.py beside this file, in processes of their own with this Python. The peers are in
-configs/requirements-bench.txt; one that is not installed is shown so. The texts are in $SUZURI_DATA (by default
-../shared/data beside the checkout). Writes bench-text.json, all the figures, and bench-text.md, the tables.
+Sentences, the pipe, the shuffle, the tokenizer and the packer are each compared with what people use today, by
+score_sentences.py and bench_*.py in this folder, each in a process of its own with this Python. The peers are in
+configs/requirements-bench.txt; the table says which are not installed. The texts are in $SUZURI_DATA (by default
+../shared/data beside the checkout). Writes all figures to bench-text.json, the tables to bench-text.md.
 
-An aim that is not met is shown so, and is no error; a benchmark that fails is one (exit status 1, at the end).
-The machine is to be quiet: the load before the start is recorded.
+An aim that is not met is shown, and is not an error. A benchmark that fails is an error (exit status 1, at the end).
+Nothing else should run on the machine: the load before the start is recorded.
 
 Example:
   tests/bench/bench_text.py --out data/bench
@@ -33,13 +33,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve()
 
-# What a benchmark cannot do without in this Python; what they leave out by themselves is not listed.
+# The packages that a benchmark must have; those that it skips by itself are not listed.
 NEEDS = {"tokenizer": ["fugashi", "tokenizers", "unidic_lite"], "pack": ["fugashi", "transformers", "unidic_lite"]}
 NOT_INSTALLED = "not installed"
 
 
 def commands(folder, quick):
-    """{name: argv after the Python} of all benchmarks, on texts that are made in `folder`, once."""
+    """{name: arguments of Python} of all benchmarks, on texts that are made in `folder`."""
     text = DATA / "cc100" / ("ja-mini.txt.xz" if quick else "ja.txt.xz")
     sentences = folder / "sentences.txt"
     with open(sentences, "wb") as out:
@@ -47,7 +47,7 @@ def commands(folder, quick):
         split = [ROOT / "bin/split-sentences", "--jobs", "2"]
         subprocess.run(split, stdin=unpacked.stdout, stdout=out, stderr=subprocess.DEVNULL, check=True)
     if unpacked.wait():
-        sys.exit(f"bench_text.py: {text}: cannot be read (SUZURI_DATA is where it is)")
+        sys.exit(f"bench_text.py: {text}: cannot be read; SUZURI_DATA must name the folder of the texts")
     passages = [HERE / "passages-held-out.jsonl", HERE / "passages-tune.jsonl"]
     passages += [DATA / "sentences/gold.jsonl", DATA / "sentences/hard.jsonl"]
     dump = DATA / "jawiki/jawiki-20240701-cirrussearch-content.json.gz"
@@ -63,15 +63,15 @@ def commands(folder, quick):
 
 
 def run(name, command, folder):
-    """(the figures of one benchmark: None if it made none, "not installed" if it lacks what it needs; did it fail?)"""
+    """-> (the figures of one benchmark, NOT_INSTALLED, or None if it wrote none; did it fail?)"""
     if any(importlib.util.find_spec(module) is None for module in NEEDS.get(name, [])):
         return NOT_INSTALLED, False
     figures = folder / f"{name}.json"
     command = [sys.executable, *map(str, command), "--json", str(figures)]
-    # Ours start through `env python3`, theirs as sys.executable: the same program for both, no wrapper on the PATH.
+    # Our tools start with `env python3`, theirs with sys.executable: let both be the same program.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     print(f"== {name}: {Path(command[1]).name}", file=sys.stderr, flush=True)
-    # Its own table is for those who wait; a benchmark may work in the folder in which it is started.
+    # Its own table goes to the terminal; it may use the folder in which it is started.
     status = subprocess.run(command, stdout=sys.stderr, cwd=folder, env=env).returncode
     if status:
         print(f"bench_text.py: {name} failed with exit status {status}", file=sys.stderr)
@@ -79,9 +79,9 @@ def run(name, command, folder):
 
 
 def row(what, unit, ours, theirs=None, peer="", ratio=None, least=None, most=None):
-    """A line of the table. The aim, at least or at most, is of the ratio, or of `ours` where there is no ratio.
+    """A row of the table. The aim, `least` or `most`, is for the ratio, or for `ours` if there is no ratio.
 
-    Without its peer a line meets nothing and misses nothing.
+    Without its peer a row neither meets nor misses its aim.
     """
     measured = ours if ratio is None else ratio
     if least is not None:
@@ -115,7 +115,7 @@ def sentence_rows(scores):
     return [
         line("sentences, gold.jsonl: F1", "%", "f1", "gold", 99.8),
         line(f"sentences, hard.jsonl: whole, of {passages}", "", "whole", "hard", passages),
-        line("sentences, our passages that were held out: F1", "%", "f1", "passages-held-out", 95),
+        line("sentences, our held-out passages: F1", "%", "f1", "passages-held-out", 95),
     ]
 
 
@@ -143,7 +143,7 @@ def pipe_rows(f):
             ends["filter-sentences"] / seconds["xzcat"],
         ),
         row("… the sort and the write after it", "s", pipe["sort_and_write"]),
-        row("split-sentences, a core", "MB/s", split["mb_a_second"], least=aims["split_mb_a_second"]),
+        row("split-sentences, per core", "MB/s", split["mb_a_second"], least=aims["split_mb_a_second"]),
         row(
             "split-sentences --jobs 2",
             "s",
@@ -154,7 +154,7 @@ def pipe_rows(f):
             least=aims["jobs_speedup"],
         ),
         row(
-            "… two of them apart, a text each: what two cores have here",
+            "… two separate ones, each with its own text: what two cores can do here",
             "s",
             split["seconds"]["2 apart"],
             2 * split["seconds"]["1"],
@@ -230,7 +230,7 @@ def pack_rows(f):
             least=aims["datasets"],
         ),
         row(
-            "pack-tokens, a core: CPU",
+            "pack-tokens, per core: CPU",
             "s",
             cpu["pack-tokens"],
             cpu["fugashi -Owakati"],
@@ -252,7 +252,7 @@ ROWS = {
 
 
 def collect(results):
-    """{benchmark: its figures, None or "not installed"} -> the lines of the table."""
+    """{benchmark: its figures, None or "not installed"} -> the rows of the table."""
     rows = []
     for name, figures in results.items():
         if figures is None or figures == NOT_INSTALLED:
@@ -280,7 +280,7 @@ def main_cells(rows):
 
 
 def f1_cells(scores):
-    """F1, and passages whole, of each splitter; the seconds are its time for gold.jsonl."""
+    """F1 and passages without a mistake of each splitter, and its seconds for gold.jsonl."""
     stems = list(scores["suzuri"])
     yield ["splitter", *(f"{stem}: F1, whole" for stem in stems), "seconds for gold"]
     for name in SPLITTERS:
@@ -321,7 +321,7 @@ def machine():
 
 
 def versions():
-    """Of Python, of xz and sort, and of every package that the requirements name (None: not installed)."""
+    """The versions of Python, xz, sort and each package in the requirements (None: not installed)."""
     found = {"python": platform.python_version()}
     for tool in ("xz", "sort"):
         said = subprocess.run([tool, "--version"], capture_output=True, text=True).stdout
@@ -338,7 +338,7 @@ def versions():
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "data/bench", metavar="DIR", help="default: data/bench")
-    p.add_argument("--quick", action="store_true", help="few lines, one round: does all work? The figures mean nothing")
+    p.add_argument("--quick", action="store_true", help="few lines, one round: only to see that all works")
     args = p.parse_args()
     start = time.monotonic()
     report = {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Score sentence splitters: F1 of the boundaries and passages split just right.
+"""Score sentence splitters: F1 of the boundaries, and the number of passages without a mistake.
 
-A passage is a JSON line {"id", "sentences"}; the splitter gets its sentences joined. What counts are the
-boundaries inside the passage (its end is given away), as positions in the text after NFKC and without white
-space, so that a splitter may normalize as it likes. Splitters that cannot be imported are skipped, with the reason.
+A passage is a JSON line {"id", "sentences"}; the splitter gets its sentences joined. The boundaries inside the
+passage are compared (everybody finds its end), as positions in the text after NFKC and without white space, so that
+a splitter may normalize as it likes. Splitters that cannot be imported are skipped, and the reason is printed.
 
 Example:
   tests/bench/score_sentences.py tests/bench/passages-*.jsonl ../shared/data/sentences/*.jsonl --splitters suzuri hasami
@@ -39,7 +39,7 @@ def konoha():
 
 
 def bunkai():
-    # Its rules need no transformers, but where there is one it asks for names that version 5 no longer has.
+    # Its rules do not need transformers, but if that is installed it imports names that version 5 does not have.
     sys.modules["transformers"] = None
     from bunkai import Bunkai
 
@@ -74,12 +74,12 @@ def ja_sentence_segmenter():
 
 
 def tiny_plm():
-    """After every one of ． 。 ? ! ？ ！, whatever is around it."""
+    """After each of ． 。 ? ! ？ ！, whatever is beside it."""
     return lambda text: re.findall("[^．。?!？！]*[．。?!？！]|[^．。?!？！]+", text)
 
 
 def cl_tohoku():
-    """After every token that MeCab with unidic-lite calls a 句点, on NFKC text."""
+    """After each token that is a 句点 to MeCab with unidic-lite, on NFKC text."""
     import fugashi
     import unidic_lite
 
@@ -114,7 +114,7 @@ def squash(text):
 
 
 def boundaries(sentences):
-    """Positions between the sentences of a squashed text, and its length.
+    """The positions between the sentences of a squashed text, and its length.
 
     >>> boundaries(["あ。", " い！", "", "う"])
     ({2, 4}, 5)
@@ -127,7 +127,7 @@ def boundaries(sentences):
 
 
 def score(split, passages):
-    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}; also the misses, for reading."""
+    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}; and the misses, to be read."""
     right = found = wanted = whole = 0
     misses, seconds = [], 0.0
     for passage in passages:
@@ -137,7 +137,7 @@ def score(split, passages):
         seconds += time.perf_counter() - start
         gold, length = boundaries(passage["sentences"])
         ours, our_length = boundaries(sentences)
-        if length != our_length:  # it lost or made characters: positions mean nothing
+        if length != our_length:  # it lost or added characters: positions mean nothing
             ours = set()
         right, found, wanted = right + len(gold & ours), found + len(ours), wanted + len(gold)
         if gold == ours:
@@ -163,8 +163,8 @@ def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("files", nargs="+", type=Path)
     p.add_argument("--splitters", nargs="+", choices=SPLITTERS, default=list(SPLITTERS), metavar="NAME")
-    p.add_argument("--misses", action="store_true", help="print the passages that went wrong")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the scores there, too")
+    p.add_argument("--misses", action="store_true", help="print the passages with mistakes")
+    p.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to FILE")
     args = p.parse_args(argv)
 
     sets = {path.stem: load(path) for path in args.files}

@@ -15,16 +15,17 @@ def decode(data):
 
 
 class DocumentWriter:
-    """Writes blocks of lines so that one empty line stands between documents, none at the start or the end.
+    """Writes blocks of lines with one empty line between documents, none at the start or the end.
 
-    A block may begin and end with any number of empty lines, but has no two in a row inside (`squeeze`).
+    A block may begin and end with any number of empty lines, but must not have two in a row inside (`squeeze`).
     """
 
     def __init__(self, out):
         self.out = out
-        self.begun = self.gap = False  # was anything written; is an empty line due
+        self.begun = False  # was anything written
+        self.gap = False  # is an empty line to come before the next line
 
-    def write(self, block):
+    def write(self, block: bytes) -> None:
         lines = block.strip(b"\n")
         if lines:
             if self.begun and (self.gap or block.startswith(b"\n")):
@@ -36,13 +37,13 @@ class DocumentWriter:
             self.gap = True
 
 
-def squeeze(text):
-    """Runs of empty lines to one."""
+def squeeze(text: str) -> str:
+    """The text with each run of empty lines as one."""
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text
 
 
-def count_lines(text):
-    """The number of lines with something in them, of squeezed text."""
+def count_lines(text: str) -> int:
+    """The number of lines of a squeezed text that are not empty."""
     return text.count("\n") - text.count("\n\n") - text.startswith("\n")

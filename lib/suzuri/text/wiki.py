@@ -1,26 +1,29 @@
-"""Articles out of a MediaWiki search index (Cirrus): which records are articles, and what of their text is prose.
+"""Articles from a dump of Wikipedia's search index (Cirrus): which records are articles, and the prose of their text.
 
 A dump is NDJSON: an action line {"index": {"_id": …}}, then the record {"title": …, "namespace": 0, "text": …}.
-`text` is the rendered page on one line, with what rendering leaves behind: note marks, the notes
-themselves, unexpanded templates, invisible characters.
+`text` is the rendered page on one line, with the remains of rendering: note marks, the notes themselves,
+unexpanded templates, invisible characters.
 """
 
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from suzuri.errors import DataError
+from suzuri.text.characters import REMOVED_RUN
 
 try:
     from orjson import loads
-except ImportError:  # the same documents at two thirds of the speed
+except ImportError:  # the same documents at two thirds of the speed: parsing is most of the work
     from json import loads
 
-# What a record is dropped for. Redirect pages are marked by page_type or redirect_target; the `redirect` list
-# of an article is another thing: the titles that lead to it.
+# Redirect pages are marked by page_type or redirect_target, or by their text. The `redirect` list of an article is
+# something else: the titles that lead to it.
 REDIRECT_TEXT = re.compile(r"#(?:REDIRECT|転送)\b|#転送|転送先: ?\S[^。]*$", re.IGNORECASE)
 
 
-def article(record):
+def article(record: dict) -> tuple[str | None, str | None]:
     """A record -> (its clean text, None), or (None, "redirect" | "namespace" | "empty").
 
     >>> article({"namespace": 0, "title": "硯", "text": "硯（すずり）は文具。[1] ^ 『広辞苑』"})
@@ -43,12 +46,12 @@ def article(record):
     return (text, None) if text else (None, "empty")
 
 
-def articles(lines, counts):
-    """Lines of NDJSON (bytes) -> (text or None, reason or None, record) for each record.
+def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | None, str | None, dict]]:
+    """Lines of NDJSON -> (text or None, reason or None, record) for each record, as from `article`.
 
-    Action lines and blank lines are passed over. `counts`, a Counter, is added to: "lines", "broken" (no
-    JSON object), "documents", "redirect", "namespace", "empty". Raises DataError at the end when more than 1
-    in 1,000 lines was broken (a single one always passes), at once when the input is plainly something else.
+    Action lines and blank lines are skipped. Adds to `counts`: "lines", "broken" (not a JSON object), "documents",
+    "redirect", "namespace", "empty". Raises DataError at the end if more than 1 in 1,000 lines was broken (a single
+    one always passes), at once if the input is obviously something else.
     """
     for line in lines:
         if not line or line.isspace():
@@ -63,7 +66,7 @@ def articles(lines, counts):
         except (ValueError, RecursionError):
             counts["broken"] += 1
             if counts["broken"] > 1000 and counts["broken"] > counts["lines"] / 2:
-                raise DataError("input", "is not Cirrus NDJSON: most of its lines are no JSON objects") from None
+                raise DataError("input", "is not Cirrus NDJSON: most of its lines are not JSON objects") from None
             continue
         if "index" in record and len(record) == 1:  # an action line in another spelling
             continue
@@ -73,30 +76,24 @@ def articles(lines, counts):
     check_broken(counts)
 
 
-def parse(line):
+def parse(line: bytes) -> object:
     try:
         return loads(line)
     except ValueError:
-        return json.loads(line)  # which takes half a surrogate pair ("\\ud83d"); orjson does not
+        return json.loads(line)  # which accepts half a surrogate pair ("\\ud83d"); orjson does not
 
 
-def check_broken(counts):
+def check_broken(counts: Counter) -> None:
+    """Raise DataError if too many of the lines counted were broken."""
     if counts["broken"] > max(1, counts["lines"] / 1000):
         share = f"{counts['broken']:,} of {counts['lines']:,} lines are broken JSON"
         raise DataError("input", f"{share}, more than 1 in 1,000; fetch the dump again")
 
 
-# Characters without a shape of their own: controls, formats (zero-width, bidi, soft hyphen, BOM, tags), variation
-# selectors, fillers, surrogates, private use, non-characters. Blanks are not among them: str.split knows those.
-INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
-    "\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ue000-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
-)
 # Marks of notes, always in square brackets: [1] [注 1] [注釈 2] [出典3] [note 1] [A 1], also with the page
-# that {{Rp}} puts behind them ([1]:23); and what editors ask for: [要出典] [要ページ番号] [いつ?] [リンク切れ].
+# that {{Rp}} puts after them ([1]:23); and the requests of editors: [要出典] [要ページ番号] [いつ?] [リンク切れ].
 # [m] (phonetics), [0, 255], [編集] (a menu) and [中略] are text.
-MARK = re.compile(
+NOTE_MARK = re.compile(
     r"""[\[［](?:
         (?: (?: [注註][釈解]? | [脚原訳][注註] | 補[注足]? | 出典 | 文献 | 資料 | 典拠 | 参考(?:文献)? | 引用 | 備考
               | 書籍 | 新聞 | 雑誌 | 報道 | 論文 | (?:note|nb|ref|fn|n)\b\.? ) \s? \d{1,4}
@@ -109,7 +106,7 @@ MARK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 # The list of notes that ends a page: ` ^ 『広辞苑』… ^ a b c “公式サイト”…`, to the end of the text. A caret between
-# two operands (`a ^ b`) is none, nor one that the sentence is about (`^ は再定義できる`).
+# two operands (`a ^ b`) does not begin it, nor one that the sentence is about (`^ は再定義できる`).
 FOOTNOTES = re.compile(r"(?:^|\s)\^\s(?![はがをのにでと])(?!(?<=[a-zA-Z0-9)\]]\s\^\s)[(a-zA-Z0-9])")
 TEMPLATE = re.compile(r"\{\{+[^{}]+\}\}+")  # an innermost one
 REF = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref>")
@@ -119,11 +116,12 @@ NAVIGATION = re.compile(
 )
 
 
-def clean(text, title=""):
-    """The prose of a page's `text`; runs of blanks become one space, line ends stay.
+def clean(text: str, title: str = "") -> str:
+    """The prose of a page's `text`; a run of blanks becomes one space, line ends stay.
 
-    Most pages need few of the regular expressions, and the test in front of each costs a tenth of it; to look
-    for one character first costs a fifth of that.
+    Most pages need few of the regular expressions. The test before each takes a tenth of its time, and the search for
+    a single character before that test a fifth of the test's. Of the invisible characters str.isprintable does not
+    notice a few (variation selectors, fillers): where a page has no others they stay until split-sentences.
 
     >>> clean("出典: フリー百科事典『ウィキペディア』 > 墨 墨\\u200bは、{{lang|en|ink}}黒い。[要出典] ^ 同書。", "墨")
     '墨は、黒い。'
@@ -132,7 +130,7 @@ def clean(text, title=""):
     if not text.isprintable() or "  " in text:  # of all blanks only the space is printable
         spaced = text = single_spaced(text)
         if not text.isprintable():
-            text = INVISIBLE.sub("", text)
+            text = REMOVED_RUN.sub("", text)
     if "{" in text:
         found = "{{" in text
         while found:  # from the inside out
@@ -142,7 +140,7 @@ def clean(text, title=""):
     if "[" in text or "［" in text:
         if "[[" in text:
             text = FILE_LINK.sub("", text)
-        text = MARK.sub("", text)
+        text = NOTE_MARK.sub("", text)
     if "^" in text and (tail := FOOTNOTES.search(text)):
         text = text[: tail.start()]
     text = text.strip()
@@ -151,14 +149,15 @@ def clean(text, title=""):
     return text if text is spaced else single_spaced(text)
 
 
-def single_spaced(text):
+def single_spaced(text: str) -> str:
+    """Each run of blanks in a line as one space, without empty lines."""
     if "\n" in text:
         return "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
     return " ".join(text.split())
 
 
-def without_navigation(text, title):
-    """Cut the trail in front of a page (`日本 > 東京都 > 新宿区 > 西新宿 西新宿は…`) and the site's own line."""
+def without_navigation(text: str, title: str) -> str:
+    """The text without the trail before it (`日本 > 東京都 > 新宿区 > 西新宿 西新宿は…`) and the site's own line."""
     for name in dict.fromkeys((title, re.sub(r" ?[(（][^()（）]*[)）]$", "", title))):
         end = f" > {name}"
         at = text.find(end, 0, 300) if name else -1

@@ -11,6 +11,7 @@ from functools import partial
 
 from suzuri.processes import ordered_map
 from suzuri.streams import line_blocks
+from suzuri.text.characters import HAN, HIRAGANA, KANA_MARKS, KATAKANA
 from suzuri.text.documents import decode
 from suzuri.tokenizer import words
 
@@ -19,7 +20,8 @@ BLOCK = 1 << 20  # bytes of text a worker counts at a time: a quarter of a secon
 # A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
 # sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
 # training on counted runs is training on the sentences, with the repeated ones said once.
-_JAPANESE = "ぁ-ゖゝゞァ-ヺーヽヾ々〻㐀-䶿一-鿿\uf900-\ufaff\U00020000-\U0003ffff"
+# 〇, a kanji to sentencepiece as well, is kept apart: with it in a run (三〇年) a vocabulary would not be the same.
+_JAPANESE = HIRAGANA + KATAKANA + KANA_MARKS + HAN.replace("〇", "")
 _RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
 
 
