@@ -17,9 +17,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("jinja2", reason="needs configs/requirements-eval.txt")
 pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
 from suzuri.report import data_reader, formats, page, plots
@@ -73,11 +74,11 @@ def data(tmp_path_factory, run_tool):
     recipe = {"model_config_file": "model.json", "max_steps": 3, "logging_steps": 1, "batch_tokens": 512}
     recipe |= {"chunk_tokens": 512, "micro_batch_tokens": 512, "eval_steps": 2}
     model = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    settings = data.parent
-    (settings / "recipe.json").write_text(json.dumps(recipe))
-    (settings / "model.json").write_text(json.dumps({"model_type": "bert", **model}))
+    here = data.parent
+    (here / "recipe.json").write_text(json.dumps(recipe))
+    (here / "model.json").write_text(json.dumps({"model_type": "bert", **model}))
     run_tool(
-        *("train-mlm", settings / "recipe.json", "--train", packed, "--valid", packed / "valid.safetensors"),
+        *("train-mlm", here / "recipe.json", "--train", packed, "--valid", packed / "valid.safetensors"),
         *("--tokenizer", tokenizer, "--output", data / "models/m-硯"),
         env=ONE_THREAD,
     )
@@ -313,7 +314,7 @@ def test_a_run_at_work_is_reported(data, tmp_path):
 def test_an_empty_folder_and_none(tmp_path, run_tool):
     (tmp_path / "data").mkdir()
     done = run_tool("write-report", "--data", tmp_path / "data", tmp_path / "out")
-    assert b"write-report: 8 sections, 7 things not there yet" in done.stderr
+    assert b"write-report: 8 sections, 7 parts not made yet" in done.stderr
     Page((tmp_path / "out/index.html").read_text())
     done = run_tool("write-report", "--data", tmp_path / "none", tmp_path / "out", status=1)
     assert done.stderr.decode() == f"write-report: {tmp_path / 'none'}: no such folder\n"
@@ -417,6 +418,7 @@ def test_percent(part, whole, shown):
     assert formats.percent(part, whole) == shown
 
 
+@settings(deadline=None)  # the first time the template is compiled
 @given(st.text())
 def test_any_text_survives_html(text):
     """In every kind of block, and in attributes."""
@@ -424,7 +426,7 @@ def test_any_text_survives_html(text):
     every = [("heading", text), ("text", text), ("missing", text), ("tiles", [(text, text)]), ("plots", [plot])]
     every += [formats.table([text], [text, [text]], "j"), ("sentences", [(text, [(text, text)])])]
     every = [*every, ("pieces", [(text, text)]), ("beside", [every]), ("details", (text, every))]
-    with mock.patch.object(plots, "draw_base64", lambda plot: ""):
+    with mock.patch.object(plots, "draw", lambda plot: b""):
         html = page.as_html([(text, every), (text, [])], text)
     assert "".join(Page(html).inside("h3")) == 3 * formats.visible(text)
 

@@ -42,25 +42,24 @@ def counts(data: str, name: str) -> dict[str, dict]:
 
 
 def sentences(data: str, name: str, file: str = "train-000.txt") -> list[str]:
-    """The sentences in the first TEXT_BYTES of a text file of a dataset; whole lines, no empty ones."""
-    try:
-        with open(os.path.join(data, "text", name, file), "rb") as f:
-            block = f.read(TEXT_BYTES)
-            if f.read(1):
-                block = block[: block.rfind(b"\n") + 1]
-    except FileNotFoundError:
+    """The whole lines in the first TEXT_BYTES of a text file of a dataset, without empty ones."""
+    path = os.path.join(data, "text", name, file)
+    if not os.path.exists(path):
         return []
-    return [line for line in block.decode("utf-8", "replace").split("\n") if line]
+    with open(path, "rb") as f:
+        *lines, _ = f.read(TEXT_BYTES).decode("utf-8", "replace").split("\n")
+    return [line for line in lines if line]
 
 
 def dropped(data: str, name: str) -> dict[str, list[str]]:
     """{reason: [sentence, …]}, the first of each kind that filter-sentences met."""
     path, found = os.path.join(data, ".stats", name, "dropped.tsv"), {}
-    if os.path.exists(path):
-        with open(path, encoding="utf-8", errors="replace", newline="\n") as f:
-            for line in f:
-                reason, _, sentence = line.rstrip("\n").partition("\t")
-                found.setdefault(reason, []).append(sentence)
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as f:
+        for line in f:
+            reason, _, sentence = line.rstrip("\n").partition("\t")
+            found.setdefault(reason, []).append(sentence)
     return found
 
 

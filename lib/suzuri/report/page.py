@@ -8,6 +8,7 @@ sparklines.
 import os
 import re
 import unicodedata
+from functools import cache
 
 import jinja2
 from markupsafe import Markup
@@ -28,7 +29,9 @@ def as_markdown(sections: list, foot: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
 
+@cache
 def _environment(finalize):
+    """The templates' surroundings; `finalize` makes text of every value that a template shows."""
     loader = jinja2.FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates"))
     found = jinja2.Environment(
         loader=loader,
@@ -38,7 +41,7 @@ def _environment(finalize):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"lined_up": lined_up, "sparklines": sparklines, "in_words": plots.in_words}
+    found.filters |= {"lined_up": lined_up, "sparklines": sparklines, "ranges": plots.ranges}
     found.filters |= {"svg": plots.draw_base64, "key": plots.key}
     return found
 
@@ -81,11 +84,10 @@ def lined_up(table: dict) -> Markup:
 def sparklines(plot: plots.Plot) -> Markup:
     """A line per series of a plot, with its name and its range."""
     lines, longest = [], max(width(visible(name)) for name in plot.series)
-    for name, (xs, ys) in plot.series.items():
+    for name, words in plots.ranges(plot).items():
+        _, ys = plot.series[name]
         line = spark(plots.thin(ys, ys, POINTS)[1].tolist(), 0 if plot.steps else None)
-        ends = [figure(x) for x in (xs[0], xs[-1], ys[0], ys[-1], max(ys))]
-        text = "{0} to {1}, at most {4}" if plot.steps else "{2} → {3}, step {0} to {1}"
-        lines.append(f"    {pad(visible(name), longest)}  {line}  {text.format(*ends)}")
+        lines.append(f"    {pad(visible(name), longest)}  {line}  {words}")
     return Markup("\n".join(lines))
 
 

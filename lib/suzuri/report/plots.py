@@ -55,16 +55,16 @@ def key(plot: Plot) -> list[tuple[str, str, str]]:
     return list(zip(plot.series, cycle(COLOURS), cycle(STYLES)))
 
 
-def in_words(plot: Plot) -> str:
-    """The plot for who cannot see it."""
-    parts = []
+def ranges(plot: Plot) -> dict[str, str]:
+    """{name: where a curve begins and ends, or the highest of its steps} in words."""
+    found = {}
     for name, (xs, ys) in plot.series.items():
         if plot.steps:
             top = int(np.argmax(ys))
-            parts.append(f"{name}: most, {figure(ys[top])}, at {figure(xs[top])} to {figure(xs[top + 1])}")
+            found[name] = f"at most {figure(ys[top])}, at {figure(xs[top])} to {figure(xs[top + 1])}"
         else:
-            parts.append(f"{name}: from {figure(ys[0])} at {figure(xs[0])} to {figure(ys[-1])} at {figure(xs[-1])}")
-    return f"{plot.title}, {plot.y} over {plot.x}. {'; '.join(parts)}."
+            found[name] = f"from {figure(ys[0])} at {figure(xs[0])} to {figure(ys[-1])} at {figure(xs[-1])}"
+    return found
 
 
 def thin(xs: list, ys: list, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -107,4 +107,5 @@ def draw(plot: Plot) -> bytes:
 
 
 def draw_base64(plot: Plot) -> str:
+    """The SVG for a data: address."""
     return base64.b64encode(draw(plot)).decode()
