@@ -25,7 +25,7 @@ pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
 from suzuri.report import data_reader, formats, page, plots
 from suzuri.report.model_sections import CURVES
-from suzuri.report.sections import sections
+from suzuri.report.sections import all_sections
 from suzuri.shards import shard_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -262,7 +262,7 @@ def text_of(found):
 
 
 def test_a_seed_draws_examples_and_nothing_else(data):
-    first, again, other = (text_of(sections(data, seed)) for seed in (0, 0, 1))
+    first, again, other = (text_of(all_sections(data, seed)) for seed in (0, 0, 1))
     assert first == again != other
     changed = [a for a, b in zip(first.split("\n"), other.split("\n"), strict=True) if a != b]
     kept = (data / "text/硯/train-000.txt").read_text().split("\n") + (
@@ -293,7 +293,7 @@ def test_partly_made(data, tmp_path, gone, said):
     for name in gone:
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    found = sections(str(copy), 0)
+    found = all_sections(str(copy), 0)
     assert any(said in text for _, blocks in found for kind, text in blocks if kind == "missing")
     assert text_of(found).count("\n## ") == len(SECTIONS)
 
@@ -306,7 +306,7 @@ def test_a_run_at_work_is_reported(data, tmp_path):
     (run / "manifest.json").unlink()
     with open(run / "metrics.jsonl", "a") as f:
         f.write('{"step": 4, "loss": NaN, "grad_norm": null}\n{"step": 5, "lo')  # cut short by a kill
-    text = text_of(sections(str(copy), 0))
+    text = text_of(all_sections(str(copy), 0))
     assert "m: still in training" in text and rows(text)["steps"] == ["4"]
     assert not re.search(r"\bnan\b", text, re.I)
 
@@ -339,7 +339,7 @@ def test_a_damaged_file_costs_its_section_only(data, tmp_path, file, section, ca
     shutil.copytree(data, copy)
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[: len(whole) // 2])
-    found = dict(sections(str(copy), 0))
+    found = dict(all_sections(str(copy), 0))
     assert "missing" in [kind for kind, _ in found[section]]
     spared = [s for s in SECTIONS if found[s][0][0] != "missing"]
     assert len(spared) >= 3
@@ -353,7 +353,7 @@ def test_bytes_that_are_not_utf8(data, tmp_path):
     (copy / ".stats/硯/dropped.tsv").write_bytes(b"too short\t\xff\xfe\x00\x07\n")
     with open(copy / "text/硯/train-000.txt", "wb") as f:
         f.write("壊れた\x07\u202e文です\ue000。\n".encode() + b"\xe3\x81\n")
-    html = page.as_html(sections(str(copy), 0), "foot")
+    html = page.as_html(all_sections(str(copy), 0), "foot")
     assert "\ufffd\ufffd‹U+0000›‹U+0007›" in html and "壊れた‹U+0007›\u202e文です‹U+E000›。" in html
     assert not re.search("[\x00-\x09\x0b-\x1f]", html)
 
@@ -433,7 +433,7 @@ def test_any_text_survives_html(text):
 
 @given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=1))
 def test_any_text_stays_in_its_markdown_cell(cells):
-    lines = page.lined_up(formats.table(["a", "b"], cells)[1]).split("\n")
+    lines = page.markdown_table(formats.table(["a", "b"], cells)[1]).split("\n")
     assert len(lines) == 2 + len(cells)
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
@@ -441,7 +441,7 @@ def test_any_text_stays_in_its_markdown_cell(cells):
 
 def test_markdown_columns_line_up():
     _, table = formats.table(["", "数"], ["段", ["漢字かな", "12 (3 %)"], ["abc", 7], ["–", None]])
-    lines = page.lined_up(table).split("\n")
+    lines = page.markdown_table(table).split("\n")
     assert len({page.width(line) for line in lines}) == 1
     assert lines[1].endswith(":|") or lines[1].endswith(": |")
 
@@ -456,10 +456,10 @@ def test_sparkline(values):
 
 
 def test_thinning_keeps_the_mean():
-    xs, ys = plots.thin(range(100_000), np.sin(np.arange(100_000.0)))
+    xs, ys = plots.thin_out(range(100_000), np.sin(np.arange(100_000.0)))
     assert len(xs) == len(ys) == plots.POINTS
     assert ys.mean() == pytest.approx(np.sin(np.arange(100_000.0)).mean(), abs=1e-9)
-    assert plots.thin([1, 2], [3, 4])[1].tolist() == [3, 4]
+    assert plots.thin_out([1, 2], [3, 4])[1].tolist() == [3, 4]
 
 
 def test_a_plot_never_draws_a_name():
@@ -589,7 +589,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
 
 
 def test_a_page_that_is_wrong_would_be_seen(browser, written, tmp_path):
-    """The checks above can fail: a script is refused and told, a wide table is found, a broken picture is."""
+    """The checks above can fail: a script is refused and reported, a wide table is found, a broken picture is."""
     html = (written / "index.html").read_text()
     bad = html.replace(
         "<main>", '<main><script>1</script><div style="width:2000px">x</div><img alt="" src="data:image/svg+xml,x">'

@@ -90,7 +90,7 @@ class Model:
     manifest: dict | None
     config: dict
     lines: list[dict]  # of metrics.jsonl
-    init: str | None  # the model whose weights it began with
+    init: str | None  # the model that it continues
     counts: dict
 
     def curve(self, key: str) -> tuple[list, list]:
@@ -101,7 +101,7 @@ class Model:
 
 
 def models(data: str) -> list[Model]:
-    """The models, each after the one whose weights it began with."""
+    """The models, each after the one that it continues."""
     found = {}
     for folder in sorted(map(str, Path(data, "models").glob("*/"))):
         name = os.path.basename(folder).removesuffix(".part")

@@ -32,7 +32,7 @@ def setting(value) -> str | int:
 
 
 def visible(text: str) -> str:
-    """Characters that no page may hold, or that nobody can see, as their code: 'a\\0b' -> 'a‹U+0000›b'."""
+    """Text with control and invisible characters as their codes: 'a\\0b' -> 'a‹U+0000›b'."""
     hidden = {c for c in set(text) if unicodedata.category(c) in HIDDEN or c in "\u200b\u200e\u200f\ufeff"}
     return text.translate({ord(c): f"‹U+{ord(c):04X}›" for c in hidden})
 
@@ -40,7 +40,7 @@ def visible(text: str) -> str:
 def table(header: list[str], rows: list, align: str = "") -> tuple[str, dict]:
     """A block of kind table. A row that is a str is the title of the rows under it.
 
-    align: a letter per column: l text, r figures, j Japanese, c code. Without it, the first column is text.
+    align: a letter per column: l text, r figures, j Japanese, c code; by default l for the first, r for the others.
     """
     return "table", {"header": header, "rows": rows, "align": align or "l" + "r" * (len(header) - 1)}
 

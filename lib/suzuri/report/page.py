@@ -41,8 +41,8 @@ def _environment(finalize):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"lined_up": lined_up, "sparklines": sparklines, "ranges": plots.ranges}
-    found.filters |= {"svg": plots.draw_base64, "key": plots.key}
+    found.filters |= {"markdown_table": markdown_table, "sparklines": sparklines, "ranges": plots.ranges}
+    found.filters |= {"svg": plots.draw_base64, "legend": plots.legend}
     return found
 
 
@@ -67,7 +67,7 @@ def pad(text: str, columns: int, right: bool = False) -> str:
     return room + text if right else text + room
 
 
-def lined_up(table: dict) -> Markup:
+def markdown_table(table: dict) -> Markup:
     """A table as Markdown."""
     right = [kind == "r" for kind in table["align"]]
     rows = [
@@ -86,7 +86,7 @@ def sparklines(plot: plots.Plot) -> Markup:
     lines, longest = [], max(width(visible(name)) for name in plot.series)
     for name, words in plots.ranges(plot).items():
         _, ys = plot.series[name]
-        line = spark(plots.thin(ys, ys, POINTS)[1].tolist(), 0 if plot.steps else None)
+        line = spark(plots.thin_out(ys, ys, POINTS)[1].tolist(), 0 if plot.steps else None)
         lines.append(f"    {pad(visible(name), longest)}  {line}  {words}")
     return Markup("\n".join(lines))
 

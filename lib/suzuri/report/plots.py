@@ -50,8 +50,8 @@ class Plot:
     note: str = ""
 
 
-def key(plot: Plot) -> list[tuple[str, str, str]]:
-    """[(name, colour, line style), …]: curves differ in colour, and in style for who sees only grey."""
+def legend(plot: Plot) -> list[tuple[str, str, str]]:
+    """[(name, colour, line style), …]: for readers who see only grey, styles differ, too."""
     return list(zip(plot.series, cycle(COLOURS), cycle(STYLES)))
 
 
@@ -67,13 +67,13 @@ def ranges(plot: Plot) -> dict[str, str]:
     return found
 
 
-def thin(xs: list, ys: list, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+def thin_out(xs: list, ys: list, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """A curve as the means of at most `points` runs of it."""
     parts = [np.array_split(np.asarray(v, float), min(points, len(v))) for v in (xs, ys)]
     return tuple(np.array([part.mean() for part in split]) for split in parts)
 
 
-def short(value: float, _=None) -> str:
+def axis_number(value: float, _=None) -> str:
     """A number beside an axis: 0, 0.0025, 250, 12k, 3M."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
@@ -86,19 +86,19 @@ def draw(plot: Plot) -> bytes:
     with matplotlib.rc_context(dict(matplotlib.rcParamsDefault) | {"backend": "svg"} | RC):
         drawing = Figure(figsize=SIZE, layout="constrained")
         axes = drawing.add_subplot()
-        for name, colour, style in key(plot):
+        for name, colour, style in legend(plot):
             xs, ys = plot.series[name]
             if plot.steps:
                 axes.stairs(ys, xs, color=colour, linestyle=style, linewidth=1.7)
                 axes.set(xlim=(0, None), ylim=(0, None))
             else:
-                xs, ys = thin(xs, ys)
+                xs, ys = thin_out(xs, ys)
                 marker = "o" if len(xs) < 20 else ""
                 axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.7, marker=marker, ms=4)
         axes.set(xlabel=plot.x, ylabel=plot.y)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=axis is axes.xaxis))
-            axis.set_major_formatter(FuncFormatter(short))
+            axis.set_major_formatter(FuncFormatter(axis_number))
         svg = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         drawing.savefig(svg, format="svg", transparent=True, metadata=nothing)

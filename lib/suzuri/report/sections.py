@@ -21,7 +21,7 @@ from suzuri.report.text_section import text_blocks
 from suzuri.report.token_sections import sequence_blocks, tokenizer_blocks
 
 
-def sections(data: str, seed: int, masked: list[str] = ()) -> list[tuple[str, list]]:
+def all_sections(data: str, seed: int, masked: list[str] = ()) -> list[tuple[str, list]]:
     """The report on DATA. `seed` draws the examples; `masked` are lines with [MASK] for the last model.
 
     A file that cannot be read costs its section only: the section says so, and a line on stderr.
