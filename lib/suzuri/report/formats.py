@@ -23,7 +23,7 @@ def percent(part: float, whole: float) -> str:
 
 def with_share(part: float, whole: float) -> str:
     """94 of 1222 -> '94 (7.7 %)'."""
-    return f"{figure(part)} ({percent(part, whole)})" if part else "0"
+    return f"{figure(part)} ({percent(part, whole)})"
 
 
 def setting(value) -> str | int:

@@ -32,31 +32,25 @@ def text_blocks(data: str, seed: int) -> list:
         about = ("text", "Drawn from the first sentences of each kind that the filter met.")
         dropped += [[("heading", f"Dropped sentences: {name}"), about, table(["sentence"], rows, "j")]] if rows else []
     over = "In characters, over the first sentences of the shuffled train-000.txt"
-    return [
-        *(
-            ("missing", f"{name}: not finished yet: make build-dataset-{name}.")
-            for name in names
-            if name not in samples
-        ),
+    blocks = [
         ("beside", [counts_blocks(data, names), length_blocks("Sentence length", over, lengths, "characters")]),
         ("beside", kept),
         ("beside", dropped),
     ]
+    unfinished = [name for name in names if name not in samples]
+    return [*(("missing", f"{name}: not finished yet: make build-dataset-{name}.") for name in unfinished), *blocks]
 
 
 def counts_blocks(data: str, names: list[str]) -> list:
     """A row for each thing that a tool counted, a column for each dataset."""
-    counts, rows = {name: data_reader.counts(data, name) for name in names}, []
-    for tool in dict.fromkeys(tool for found in counts.values() for tool in found):
-        columns, shared = (
-            [found.get(tool, {}) for found in counts.values()],
-            tool in ("filter-sentences", "shuffle-split"),
-        )
+    counts, rows = [data_reader.counts(data, name) for name in names], []
+    for tool in dict.fromkeys(tool for found in counts for tool in found):
         rows.append(tool)
+        columns = [found.get(tool, {}) for found in counts]
         for i, key in enumerate(dict.fromkeys(key for column in columns for key in column)):
-            cells = [
-                with_share(c[key], next(iter(c.values()))) if shared and i and key in c else c.get(key) for c in columns
-            ]
+            cells = [column.get(key) for column in columns]
+            if i and tool in ("filter-sentences", "shuffle-split"):  # sentences in, sentences out
+                cells = [n and with_share(n, next(iter(c.values()))) for n, c in zip(cells, columns, strict=True)]
             rows.append([key.replace("_", " "), *cells])
     text = (
         "Each step counts what it reads and what it passes on; a share is of what that step has read. "
