@@ -13,19 +13,19 @@ import warnings
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("jinja2", reason="needs configs/requirements-eval.txt")
 pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
-from suzuri.report import blocks, data_reader, models, plots
-from suzuri.report import html as as_html
-from suzuri.report import markdown as as_markdown
-from suzuri.report import page as report_page
-from suzuri.report.blocks import Group, Plot, Right, Sentence, Table
+from suzuri.report import data_reader, formats, page, plots
+from suzuri.report.model_sections import CURVES
+from suzuri.report.sections import all_sections
 from suzuri.shards import shard_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,11 +74,11 @@ def data(tmp_path_factory, run_tool):
     recipe = {"model_config_file": "model.json", "max_steps": 3, "logging_steps": 1, "batch_tokens": 512}
     recipe |= {"chunk_tokens": 512, "micro_batch_tokens": 512, "eval_steps": 2}
     model = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    settings = data.parent
-    (settings / "recipe.json").write_text(json.dumps(recipe))
-    (settings / "model.json").write_text(json.dumps({"model_type": "bert", **model}))
+    here = data.parent
+    (here / "recipe.json").write_text(json.dumps(recipe))
+    (here / "model.json").write_text(json.dumps({"model_type": "bert", **model}))
     run_tool(
-        *("train-mlm", settings / "recipe.json", "--train", packed, "--valid", packed / "valid.safetensors"),
+        *("train-mlm", here / "recipe.json", "--train", packed, "--valid", packed / "valid.safetensors"),
         *("--tokenizer", tokenizer, "--output", data / "models/m-硯"),
         env=ONE_THREAD,
     )
@@ -129,7 +129,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(written):
+def html(written):
     return Page((written / "index.html").read_text())
 
 
@@ -148,11 +148,13 @@ def rows(text):
     return dict(every_row(text))
 
 
-def test_sections_in_both(page, markdown):
-    assert page.inside("h2") == SECTIONS
+def test_sections_in_both(html, markdown):
+    assert html.inside("h2") == SECTIONS
     assert re.findall("^## (.*)", markdown, re.M) == SECTIONS
-    assert page.inside("h1") == ["suzuri: what was made"]
-    assert page.inside("h3") == re.findall("^### (.*)", markdown, re.M)[: len(page.inside("h3"))]
+    assert html.inside("h1") == ["suzuri report"]
+    assert html.inside("h3") == re.findall("^### (.*)", markdown, re.M)[: len(html.inside("h3"))]
+    for title in html.inside("summary"):
+        assert f"\n### {page.escape_markdown(title)}\n" in markdown
 
 
 def test_counts_are_those_of_the_manifest(data, markdown):
@@ -186,56 +188,56 @@ def test_training_and_evaluation(data, markdown):
     assert markdown.count("- 日本の首都は\\[MASK\\]です。") == 1
     assert markdown.count("- \\<b\\>\\[MASK\\]\\</b\\>と") == 2  # one a mask
     assert table["random weights"] == ["0.251"]
+    assert table["perplexity"] == ["190.6"]
     assert table["bag of words"] == ["0.711"]
     shown = [cells for name, cells in every_row(markdown) if name == "m-硯"]
     assert ["0.713 ± 0.003 (not above bag of words)"] in shown
 
 
-def test_provenance(data, page, markdown):
+def test_provenance(data, html, markdown):
     record = json.loads((data / "raw/硯.txt.json").read_text())
-    for text in ("".join(text for _, text in page.texts), markdown):
+    for text in ("".join(text for _, text in html.texts), markdown):
         for found in (
             record["sha256"],
             *(json.loads((data / "tokenizer/manifest.json").read_text())["outputs"]).values(),
         ):
             assert (found if isinstance(found, str) else found["sha256"]) in text
-    assert record["url"] in "".join(text for _, text in page.texts)
+    assert record["url"] in "".join(text for _, text in html.texts)
     fetched = ["plain.txt", "硯.txt", "tasks/plain.json", "tasks/硯.json"]  # and no records
     assert [name for name, *_ in data_reader.sources(data)] == fetched
 
 
-def test_what_the_corpus_holds_is_text(page, markdown):
-    shown = "\n".join(text for path, text in page.texts if "style" not in path)
+def test_what_the_corpus_holds_is_text(html, markdown):
+    shown = "\n".join(text for path, text in html.texts if "style" not in path)
     for line in NASTY[:2]:
         assert line in shown
     assert "<u>ととと" in shown and "… (1,007 characters)" in shown
-    assert not {"script", "b", "i", "u"} & {tag for tag, attrs in page.elements if not attrs and tag in ("script", "u")}
+    assert not {"script", "u"} & {tag for tag, _ in html.elements}
     # The only <b> is a plot's title, the only <i> its key.
-    assert {text for path, text in page.texts if "b" in path} <= {"Sentences by length", "Sequences by length"} | {
-        title for _, title, _ in models.CURVES
-    }
+    assert set(html.inside("b")) == {"Sentence lengths", "Sequence lengths", *(title for _, title, _ in CURVES)}
+    assert html.inside("i") == []
     assert '\\<script\\>alert("x")\\</script\\> \\& \\<b\\>no Japanese\\</b\\>' in markdown
 
 
-def test_nothing_to_fetch_and_every_link_leads_somewhere(page):
-    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+def test_nothing_to_fetch_and_every_link_leads_somewhere(html):
+    ids = {attrs["id"] for _, attrs in html.elements if "id" in attrs}
     assert len(ids) == len(SECTIONS)
-    for tag, attrs in page.elements:
+    for tag, attrs in html.elements:
         for name in ("src", "href", "srcset", "action", "data"):
             if name in attrs:
                 assert attrs[name].startswith("data:") or attrs[name].removeprefix("#") in ids, (tag, attrs)
-    css = "".join(page.inside("style"))
+    css = "".join(html.inside("style"))
     assert "url(" not in css and "@import" not in css
-    assert "script" not in [tag for tag, _ in page.elements]
+    assert "script" not in [tag for tag, _ in html.elements]
 
 
-def images(page):
-    return [attrs for tag, attrs in page.elements if tag == "img"]
+def images(html):
+    return [attrs for tag, attrs in html.elements if tag == "img"]
 
 
-def test_plots_have_words_and_only_glyphs_of_their_font(page):
-    assert len(images(page)) == 2 + len(models.CURVES)
-    for image in images(page):
+def test_plots_have_words_and_only_glyphs_of_their_font(html):
+    assert len(images(html)) == 2 + len(CURVES)
+    for image in images(html):
         assert len(image["alt"]) > 40
         svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
         fonts, glyphs = zip(*re.findall(r'href="#([A-Za-z-]+)-([0-9a-f]+)"', svg), strict=True)
@@ -255,18 +257,18 @@ def test_same_input_same_bytes(data, run_tool, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def text_of(sections):
-    return as_markdown.page(sections, "foot")
+def text_of(found):
+    return page.as_markdown(found, "foot")
 
 
 def test_a_seed_draws_examples_and_nothing_else(data):
-    first, again, other = (text_of(report_page.sections(data, seed)) for seed in (0, 0, 1))
+    first, again, other = (text_of(all_sections(data, seed)) for seed in (0, 0, 1))
     assert first == again != other
     changed = [a for a, b in zip(first.split("\n"), other.split("\n"), strict=True) if a != b]
     kept = (data / "text/硯/train-000.txt").read_text().split("\n") + (
         data / "text/plain/train-000.txt"
     ).read_text().split("\n")
-    escaped = {f"- {as_markdown.escape(line)}" for line in kept}
+    escaped = {f"- {page.escape_markdown(line)}" for line in kept}
     assert len(set(changed) & escaped) > 10
     assert all(line in escaped or "(" in line or line.startswith("|") for line in changed)
 
@@ -291,12 +293,12 @@ def test_partly_made(data, tmp_path, gone, said):
     for name in gone:
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    found = report_page.sections(str(copy), 0)
-    assert any(said in b.text for b in blocks.all_blocks(found) if isinstance(b, blocks.Missing))
+    found = all_sections(str(copy), 0)
+    assert any(said in text for _, blocks in found for kind, text in blocks if kind == "missing")
     assert text_of(found).count("\n## ") == len(SECTIONS)
 
 
-def test_a_run_at_work_is_told(data, tmp_path):
+def test_a_run_at_work_is_reported(data, tmp_path):
     copy = tmp_path / "data"
     (copy / "models").mkdir(parents=True)
     run = copy / "models/m.part"
@@ -304,7 +306,7 @@ def test_a_run_at_work_is_told(data, tmp_path):
     (run / "manifest.json").unlink()
     with open(run / "metrics.jsonl", "a") as f:
         f.write('{"step": 4, "loss": NaN, "grad_norm": null}\n{"step": 5, "lo')  # cut short by a kill
-    text = text_of(report_page.sections(str(copy), 0))
+    text = text_of(all_sections(str(copy), 0))
     assert "m: still in training" in text and rows(text)["steps"] == ["4"]
     assert not re.search(r"\bnan\b", text, re.I)
 
@@ -312,7 +314,7 @@ def test_a_run_at_work_is_told(data, tmp_path):
 def test_an_empty_folder_and_none(tmp_path, run_tool):
     (tmp_path / "data").mkdir()
     done = run_tool("write-report", "--data", tmp_path / "data", tmp_path / "out")
-    assert b"write-report: 8 sections, 7 things not there yet" in done.stderr
+    assert b"write-report: 8 sections, 7 parts not made yet" in done.stderr
     Page((tmp_path / "out/index.html").read_text())
     done = run_tool("write-report", "--data", tmp_path / "none", tmp_path / "out", status=1)
     assert done.stderr.decode() == f"write-report: {tmp_path / 'none'}: no such folder\n"
@@ -337,21 +339,21 @@ def test_a_damaged_file_costs_its_section_only(data, tmp_path, file, section, ca
     shutil.copytree(data, copy)
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[: len(whole) // 2])
-    found = {s.title: s.blocks for s in report_page.sections(str(copy), 0)}
-    assert any(isinstance(b, blocks.Missing) for b in found[section])
-    spared = [s for s in SECTIONS if isinstance(found[s][0], blocks.Missing) is False]
+    found = dict(all_sections(str(copy), 0))
+    assert "missing" in [kind for kind, _ in found[section]]
+    spared = [s for s in SECTIONS if found[s][0][0] != "missing"]
     assert len(spared) >= 3
     assert list(found)[1:] == SECTIONS
 
 
-def test_bytes_that_are_no_utf8(data, tmp_path):
+def test_bytes_that_are_not_utf8(data, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(data / ".stats", copy / ".stats")
     shutil.copytree(data / "text", copy / "text")
     (copy / ".stats/硯/dropped.tsv").write_bytes(b"too short\t\xff\xfe\x00\x07\n")
     with open(copy / "text/硯/train-000.txt", "wb") as f:
         f.write("壊れた\x07\u202e文です\ue000。\n".encode() + b"\xe3\x81\n")
-    html = as_html.page("t", report_page.sections(str(copy), 0), "f")
+    html = page.as_html(all_sections(str(copy), 0), "foot")
     assert "\ufffd\ufffd‹U+0000›‹U+0007›" in html and "壊れた‹U+0007›\u202e文です‹U+E000›。" in html
     assert not re.search("[\x00-\x09\x0b-\x1f]", html)
 
@@ -405,48 +407,48 @@ def test_large_files_are_sampled(data, tmp_path, bin_dir):
     ],
 )
 def test_figure(value, shown):
-    assert blocks.figure(value) == shown
+    assert formats.figure(value) == shown
 
 
 @pytest.mark.parametrize(
     ("part", "whole", "shown"),
-    [(94, 1222, "7.7 %"), (0, 5, "0 %"), (1, 0, "–"), (1, 1250, "0.080 %"), (1, 10**6, "0.00010 %"), (5, 5, "100.0 %")],
+    [(94, 1222, "7.7 %"), (0, 5, "0 %"), (1, 0, "–"), (1, 1250, "0.08 %"), (1, 10**6, "0.0001 %"), (5, 5, "100.0 %")],
 )
 def test_percent(part, whole, shown):
-    assert blocks.percent(part, whole) == shown
+    assert formats.percent(part, whole) == shown
 
 
-@pytest.mark.parametrize(
-    ("n", "shown"), [(0, "0 B"), (999, "999 B"), (116299, "116 kB"), (21.3e9, "21.3 GB"), (3e13, "30 TB")]
-)
-def test_nbytes(n, shown):
-    assert blocks.nbytes(n) == shown
-
-
+@settings(deadline=None)  # the first time the template is compiled
 @given(st.text())
 def test_any_text_survives_html(text):
-    shown = Page(f"<p>{as_html.escape(text)}</p>").inside("p")
-    assert "".join(shown) == blocks.visible(text)
+    """In every kind of block, and in attributes."""
+    plot = plots.Plot("Loss", "step", "loss", {text: ([1, 2], [3, 4])}, note=text)
+    every = [("heading", text), ("text", text), ("missing", text), ("tiles", [(text, text)]), ("plots", [plot])]
+    every += [formats.table([text], [text, [text]], "j"), ("sentences", [(text, [(text, text)])])]
+    every = [*every, ("pieces", [(text, text)]), ("beside", [every]), ("details", (text, every))]
+    with mock.patch.object(plots, "draw", lambda plot: b""):
+        html = page.as_html([(text, every), (text, [])], text)
+    assert "".join(Page(html).inside("h3")) == 3 * formats.visible(text)
 
 
-@given(st.lists(st.lists(st.text().map(Sentence), min_size=2, max_size=2), min_size=1))
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=1))
 def test_any_text_stays_in_its_markdown_cell(cells):
-    lines = as_markdown.table(Table(["a", "b"], cells)).split("\n")[:-1]
+    lines = page.markdown_table(formats.table(["a", "b"], cells)[1]).split("\n")
     assert len(lines) == 2 + len(cells)
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
 
 
 def test_markdown_columns_line_up():
-    table = Table(["", "数"], [Group("段"), ["漢字かな", Right("12 (3 %)")], ["abc", 7], ["–", None]])
-    lines = as_markdown.table(table).split("\n")[:-1]
-    assert len({as_markdown.width(line) for line in lines}) == 1
+    _, table = formats.table(["", "数"], ["段", ["漢字かな", "12 (3 %)"], ["abc", 7], ["–", None]])
+    lines = page.markdown_table(table).split("\n")
+    assert len({page.width(line) for line in lines}) == 1
     assert lines[1].endswith(":|") or lines[1].endswith(": |")
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50))
 def test_sparkline(values):
-    line = as_markdown.spark(values)
+    line = page.spark(values)
     assert len(line) == len(values)
     assert line[int(np.argmin(values))] == "▁"
     if max(values) > min(values):
@@ -454,38 +456,37 @@ def test_sparkline(values):
 
 
 def test_thinning_keeps_the_mean():
-    xs, ys = plots.thin(range(100_000), np.sin(np.arange(100_000.0)))
+    xs, ys = plots.thin_out(range(100_000), np.sin(np.arange(100_000.0)))
     assert len(xs) == len(ys) == plots.POINTS
     assert ys.mean() == pytest.approx(np.sin(np.arange(100_000.0)).mean(), abs=1e-9)
-    assert plots.thin([1, 2], [3, 4])[1].tolist() == [3, 4]
+    assert plots.thin_out([1, 2], [3, 4])[1].tolist() == [3, 4]
 
 
 def test_a_plot_never_draws_a_name():
     series = {"日本語の名": (list(range(5000)), np.linspace(-9, 9, 5000).tolist()), "\U0002f81a": ([1, 2], [0.5, 1e-7])}
-    plot = Plot("Loss", "step", "loss", series)
+    plot = plots.Plot("Loss", "step", "loss", series)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         svg = plots.draw(plot)
     assert svg == plots.draw(plot)
     assert len(svg) < 60_000
-    html = as_html.plot(plot)
+    html = page.as_html([("t", [("plots", [plot])])], "foot")
     assert "日本語の名</li>" in html and "日本語の名: from -9 at 0 to 9 at 4,999" in html
 
 
-def test_coverage():
+def test_unknown_characters():
     pieces = ["東", "##京", "都##", "##", "#", "a"]
-    assert data_reader.characters(pieces) == set("東京都#a")
-    whole, spelt, others = data_reader.coverage(["東京 \u3000は", "はa"], data_reader.characters(pieces))
-    assert (whole, spelt, dict(others)) == (5, 3, {"は": 2})
+    total, unknown = data_reader.unknown_characters(["東京 \u3000は#都", "はa"], pieces)
+    assert (total, dict(unknown)) == (7, {"は": 2})
 
 
 def test_beginning_takes_whole_sequences(data, monkeypatch):
     shard = shard_file.Shard(data / "shards/硯/train-000.safetensors")
     for limit in (1, int(shard.offsets[2]), int(shard.offsets[2]) + 1, 10**9):
         monkeypatch.setattr(data_reader, "TOKENS", limit)
-        part = data_reader.Beginning(shard)
-        assert len(part.tokens) == part.offsets[-1] == shard.offsets[len(part)]
-        assert len(part) == max(1, sum(end <= limit for end in shard.offsets[1:]))
+        part = data_reader.beginning(shard)
+        assert len(part.tokens) == part.offsets[-1] == shard.offsets[len(part.offsets) - 1]
+        assert len(part.offsets) - 1 == max(1, sum(end <= limit for end in shard.offsets[1:]))
 
 
 def test_models_come_after_what_they_began_with(tmp_path):
@@ -495,7 +496,16 @@ def test_models_come_after_what_they_began_with(tmp_path):
         inputs = {"../../shards/x.safetensors": "0" * 64, **({f"../{init}": "0" * 64} if init else {})}
         manifest = {"format": "suzuri-manifest/1", "inputs": inputs, "outputs": {}, "counts": {}, "settings": {}}
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert [(m["name"], m["init"]) for m in data_reader.models(tmp_path)] == [("b", None), ("c", "b"), ("a", "c")]
+    assert [(m.name, m.init) for m in data_reader.models(tmp_path)] == [("b", None), ("c", "b"), ("a", "c")]
+
+
+def test_a_folder_of_fetched_files_is_one_source(tmp_path):
+    folder = tmp_path / "raw/jawiki"
+    folder.mkdir(parents=True)
+    outputs = {f"{n}.json.bz2": {"bytes": 100, "sha256": "0" * 64} for n in range(3)}
+    manifest = {"format": "suzuri-manifest/1", "outputs": outputs, "settings": {"source": "https://example.org/"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert data_reader.sources(tmp_path) == [("jawiki", "https://example.org/", 300, None)]
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------
@@ -563,7 +573,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
       .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML)"""
     assert run(wide) == []
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert run("return document.images.length") == 2 + len(models.CURVES)
+    assert run("return document.images.length") == 2 + len(CURVES)
     assert run("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == SECTIONS
     assert run("return [...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
     # Each plot is drawn in the page's own ink, at a size at which 11 points can be read.
@@ -579,7 +589,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
 
 
 def test_a_page_that_is_wrong_would_be_seen(browser, written, tmp_path):
-    """The checks above can fail: a script is refused and told, a wide table is found, a broken picture is."""
+    """The checks above can fail: a script is refused and reported, a wide table is found, a broken picture is."""
     html = (written / "index.html").read_text()
     bad = html.replace(
         "<main>", '<main><script>1</script><div style="width:2000px">x</div><img alt="" src="data:image/svg+xml,x">'

@@ -1,4 +1,4 @@
-"""What lies under DATA, read for the report: a little of each file, however large it is.
+"""What is under DATA, read for the report: a little of each file, however large it is.
 
 The text files and shards are shuffled, so the beginning of one is a random sample of all.
 """
@@ -6,6 +6,9 @@ The text files and shards are shuffled, so the beginning of one is a random samp
 import json
 import os
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -17,149 +20,112 @@ from suzuri.training import metrics
 
 TEXT_BYTES = 1 << 23  # of a text file: some 60,000 sentences
 TOKENS = 1 << 22  # of a shard
+FLOW = ("extract-wiki", "split-sentences", "filter-sentences", "shuffle-split")
 
 
-def names(folder):
-    """What is in a folder, sorted; nothing for a folder that is not there. Unfinished and hidden things aside."""
-    try:
-        found = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(n for n in found if not n.startswith(".") and not n.endswith(".part"))
-
-
-def datasets(data):
+def datasets(data: str) -> list[str]:
     """Names of the datasets that have counts, text or shards."""
-    found = {name for room in (".stats", "text", "shards") for name in names(os.path.join(data, room))}
-    return sorted(
-        n for n in found if any(os.path.isdir(os.path.join(data, r, n)) for r in (".stats", "text", "shards"))
-    )
+    folders = [path for room in (".stats", "text", "shards") for path in Path(data, room).glob("[!.]*/")]
+    return sorted({path.name for path in folders if path.suffix != ".part"})
 
 
-def manifest(folder):
+def manifest(folder: str) -> dict | None:
     """A folder's manifest; None where there is none yet."""
     return read_manifest(folder) if os.path.exists(os.path.join(folder, MANIFEST)) else None
 
 
-def counts(data, name):
-    """{tool: {what: number}} of a dataset, in the order of the flow; without a manifest yet, what the filters left."""
+def counts(data: str, name: str) -> dict[str, dict]:
+    """{tool: {what: number}} of a dataset, in the order of the flow; before its manifest, what the filters counted."""
     made = manifest(os.path.join(data, "text", name))
-    if made:
-        return made["counts"]
-    stats = os.path.join(data, ".stats", name)
-    found = read_counts(os.path.join(stats, file) for file in names(stats) if file.endswith(".json"))
-    return {tool: found[tool] for tool in ("extract-wiki", "split-sentences", "filter-sentences") if tool in found}
+    found = made["counts"] if made else read_counts(sorted(Path(data, ".stats", name).glob("*.json")))
+    return {tool: found[tool] for tool in (*FLOW, *sorted({*found} - {*FLOW})) if tool in found}
 
 
-def sentences(data, name, file="train-000.txt"):
-    """The sentences at the beginning of a text file of a dataset: TEXT_BYTES of it, whole lines, no empty ones."""
-    try:
-        with open(os.path.join(data, "text", name, file), "rb") as f:
-            block = f.read(TEXT_BYTES)
-            if f.read(1):
-                block = block[: block.rfind(b"\n") + 1]
-    except FileNotFoundError:
+def sentences(data: str, name: str, file: str = "train-000.txt") -> list[str]:
+    """The whole lines in the first TEXT_BYTES of a text file of a dataset, without empty ones."""
+    path = os.path.join(data, "text", name, file)
+    if not os.path.exists(path):
         return []
-    return [line for line in block.decode("utf-8", "replace").split("\n") if line]
+    with open(path, "rb") as f:
+        *lines, _ = f.read(TEXT_BYTES).decode("utf-8", "replace").split("\n")
+    return [line for line in lines if line]
 
 
-def dropped(data, name):
+def dropped(data: str, name: str) -> dict[str, list[str]]:
     """{reason: [sentence, …]}, the first of each kind that filter-sentences met."""
-    found = {}
-    try:
-        with open(
-            os.path.join(data, ".stats", name, "dropped.tsv"), encoding="utf-8", errors="replace", newline="\n"
-        ) as f:
-            for line in f:
-                reason, _, sentence = line.rstrip("\n").partition("\t")
-                found.setdefault(reason, []).append(sentence)
-    except FileNotFoundError:
-        pass
+    path, found = os.path.join(data, ".stats", name, "dropped.tsv"), {}
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as f:
+        for line in f:
+            reason, _, sentence = line.rstrip("\n").partition("\t")
+            found.setdefault(reason, []).append(sentence)
     return found
 
 
-class Beginning:
-    """The first whole sequences of a shard, TOKENS at most: what show's tables ask of a Shard."""
-
-    def __init__(self, shard):
-        n = max(min(1, len(shard)), int(np.searchsorted(shard.offsets, TOKENS, "right")) - 1)
-        self.offsets = shard.offsets[: n + 1]
-        self.tokens = shard.tokens[: self.offsets[n]]
-
-    def __len__(self):
-        return len(self.offsets) - 1
-
-
-def shards(data, name):
+def shards(data: str, name: str) -> dict[str, Shard]:
     """{file: Shard} of a dataset, its train shards first."""
-    folder = os.path.join(data, "shards", name)
-    return {n: Shard(os.path.join(folder, n)) for n in names(folder) if n.endswith(".safetensors")}
+    return {path.name: Shard(str(path)) for path in sorted(Path(data, "shards", name).glob("[!.]*.safetensors"))}
 
 
-def piece_counts(parts, size):
-    """How often each of `size` pieces occurs in the tokens of `parts`: int64 [size]. Ids beyond are left out."""
-    seen = np.zeros(size, np.int64)
-    for part in parts:
-        seen += np.bincount(part.tokens, minlength=size)[:size]
-    return seen
+def beginning(shard: Shard) -> SimpleNamespace:
+    """`tokens` and `offsets` of a shard's first whole sequences, TOKENS at most."""
+    n = max(min(1, len(shard)), int(np.searchsorted(shard.offsets, TOKENS, "right")) - 1)
+    return SimpleNamespace(offsets=shard.offsets[: n + 1], tokens=shard.tokens[: shard.offsets[n]])
 
 
-def characters(pieces):
-    """The characters that a vocabulary can spell, as a set."""
-    return {c for piece in pieces for c in (piece.removeprefix(CONTINUES) or piece)}
+def unknown_characters(lines: list[str], pieces: list[str]) -> tuple[int, Counter]:
+    """(characters in lines, Counter of those that no piece holds); white space is not counted."""
+    alphabet = {c for piece in pieces for c in (piece.removeprefix(CONTINUES) or piece)}
+    seen = Counter("".join("".join(lines).split()))
+    return seen.total(), Counter({c: n for c, n in seen.items() if c not in alphabet})
 
 
-def coverage(lines, alphabet):
-    """(characters in lines, those of them in the alphabet, Counter of the others); white space is not counted."""
-    seen = Counter()
-    for line in lines:
-        seen.update(line)
-    seen = Counter({c: n for c, n in seen.items() if not c.isspace()})
-    missing = Counter({c: n for c, n in seen.items() if c not in alphabet})
-    return seen.total(), seen.total() - missing.total(), missing
+@dataclass
+class Model:
+    """A folder of models/; `manifest` is None until its training is finished."""
+
+    name: str
+    folder: str
+    manifest: dict | None
+    config: dict
+    lines: list[dict]  # of metrics.jsonl
+    init: str | None  # the model that it continues
+    counts: dict
+
+    def curve(self, key: str) -> tuple[list, list]:
+        """([step, …], [value, …]) of the lines that have a finite number for `key`."""
+        points = [(line["step"], line[key]) for line in self.lines if isinstance(line.get(key), int | float)]
+        points = [(x, y) for x, y in points if np.isfinite(y)]
+        return [x for x, _ in points], [y for _, y in points]
 
 
-def models(data):
-    """[{name, folder, manifest (None: still at work), config, lines of metrics.jsonl, init}], each after its init."""
-    room = os.path.join(data, "models")
+def models(data: str) -> list[Model]:
+    """The models, each after the one that it continues."""
     found = {}
-    for name in sorted(os.listdir(room)) if os.path.isdir(room) else ():
-        folder, stem = os.path.join(room, name), name.removesuffix(".part")
-        # A run at work is NAME.part; what is named so twice is the copy of a moment.
-        if not os.path.isdir(folder) or stem.endswith((".part", ".old")) or (stem in found and name != stem):
+    for folder in sorted(map(str, Path(data, "models").glob("*/"))):
+        name = os.path.basename(folder).removesuffix(".part")
+        # A run at work is NAME.part; a name with two such endings is a copy that exists for a moment.
+        if name.endswith((".part", ".old")) or name in found:
             continue
-        made = manifest(folder) if name == stem else None
-        if made or os.path.exists(os.path.join(folder, metrics.FILE)):
-            init = [os.path.basename(i) for i in (made or {}).get("inputs", ()) if os.path.dirname(i) == ".."]
-            found[stem] = {
-                "name": stem,
-                "folder": folder,
-                "manifest": made,
-                "config": read_object(os.path.join(folder, "config.json")),
-                "lines": metrics.read(os.path.join(folder, metrics.FILE)),
-                "init": init[0] if init else None,
-            }
-    ordered = []
+        made = None if folder.endswith(".part") else manifest(folder)
+        log, inputs = os.path.join(folder, metrics.FILE), made["inputs"] if made else ()
+        if made or os.path.exists(log):
+            init = next((os.path.basename(i) for i in inputs if os.path.dirname(i) == ".."), None)
+            config = read_object(os.path.join(folder, "config.json"))
+            found[name] = Model(name, folder, made, config, metrics.read(log), init, made["counts"] if made else {})
 
-    def place(name):
-        if name in found:
-            model = found.pop(name)
-            place(model["init"])
-            ordered.append(model)
+    def generation(model):
+        chain = []
+        while model and model not in chain:
+            chain.append(model)
+            model = found.get(model.init)
+        return len(chain)
 
-    while found:
-        place(next(iter(found)))
-    return ordered
+    return sorted(found.values(), key=generation)
 
 
-def curve(lines, key):
-    """([step, …], [value, …]) of the lines of a metrics.jsonl that have a number for `key`."""
-    points = [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
-    points = [(x, y) for x, y in points if np.isfinite(y)]
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def read_object(path):
+def read_object(path: str) -> dict:
     """A JSON object; {} where there is none."""
     try:
         with open(path, encoding="utf-8") as f:
@@ -171,55 +137,32 @@ def read_object(path):
     return found if isinstance(found, dict) else {}
 
 
-def evaluations(data):
-    """[(file without its .json, object), …] of DATA/eval: a file holds an object, a list of them, or one a line."""
-    room, found = os.path.join(data, "eval"), []
-    for folder, subfolders, files in os.walk(room):
+def evaluations(data: str) -> dict[str, dict]:
+    """{file without its .json: object} of DATA/eval and the folders in it."""
+    room = Path(data, "eval")
+    return {str(path.relative_to(room).with_suffix("")): read_object(path) for path in sorted(room.rglob("*.json"))}
+
+
+def sources(data: str) -> list[tuple]:
+    """[(file or folder, url, bytes, sha256), …] of raw/, by fetch-url's records and fetch-jawiki's manifest."""
+    found = []
+    for folder, subfolders, files in os.walk(os.path.join(data, "raw")):
         subfolders.sort()
-        for name in sorted(files):
-            stem, extension = os.path.splitext(os.path.relpath(os.path.join(folder, name), room))
-            if extension in (".json", ".jsonl"):
-                found += [(stem, thing) for thing in _objects(os.path.join(folder, name))]
-    return found
-
-
-def _objects(path):
-    with open(path, encoding="utf-8") as f:
-        text = f.read()
-    try:
-        things = json.loads(text)
-    except ValueError:
-        try:
-            things = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as e:
-            raise DataError(path, f"not JSON ({e})") from None
-    things = things if isinstance(things, list) else [things]
-    return [thing for thing in things if isinstance(thing, dict)]
-
-
-def sources(data):
-    """[(file, url, bytes, sha256), …] of what was fetched: fetch-url's records and fetch-jawiki's manifest."""
-    room, found = os.path.join(data, "raw"), []
-    for folder, subfolders, _ in os.walk(room):
-        subfolders.sort()
-        made, here = manifest(folder), names(folder)
-        if made:
+        where = os.path.relpath(folder, os.path.join(data, "raw"))
+        if made := manifest(folder):
             subfolders.clear()
-            facts = {n: {"url": made["settings"].get("source"), **o} for n, o in made["outputs"].items()}
-        else:
-            files = [n for n in here if os.path.isfile(os.path.join(folder, n))]
-            files = [n for n in files if not (n.endswith(".json") and n.removesuffix(".json") in here)]  # no records
-            facts = {
-                n: {"bytes": os.path.getsize(os.path.join(folder, n)), **read_object(os.path.join(folder, f"{n}.json"))}
-                for n in files
-            }
-        where = os.path.relpath(folder, room)
-        found += [
-            (os.path.normpath(f"{where}/{n}"), f.get("url"), f["bytes"], f.get("sha256")) for n, f in facts.items()
-        ]
+            size = sum(output["bytes"] for output in made["outputs"].values())
+            found.append((where, made["settings"].get("source"), size, None))
+            continue
+        here = {name for name in files if not name.startswith(".") and not name.endswith(".part")}
+        for name in sorted(here - {f"{n}.json" for n in here}):  # without the records
+            path = os.path.join(folder, name)
+            record = read_object(f"{path}.json")
+            size = os.path.getsize(path)
+            found.append((os.path.normpath(f"{where}/{name}"), record.get("url"), size, record.get("sha256")))
     return found
 
 
-def manifests(data):
+def manifests(data: str) -> list[tuple[str, dict]]:
     """[(folder relative to DATA, manifest), …] of every finished folder."""
     return [(os.path.relpath(folder, data), read_manifest(folder)) for folder in folders_with_manifest(data)]

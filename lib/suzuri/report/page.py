@@ -1,59 +1,97 @@
-"""The report on what lies under DATA, as a list of sections for HTML and Markdown alike.
+"""The report's sections as index.html and report.md, by the jinja2 templates in templates/.
 
-Every section is made from the files alone; what is not there yet is said in one line.
+Both templates escape all that they are given, because text of a corpus, a tokenizer or a model holds any character.
+The HTML has no script and no link to another file. The Markdown reads well in a terminal: columns line up, curves are
+sparklines.
 """
 
-from suzuri.errors import DataError
-from suzuri.progress import note
-from suzuri.report import data_reader as facts
-from suzuri.report.blocks import Missing, Section, Text, Tiles, figure, percent
-from suzuri.report.corpus import text_blocks
-from suzuri.report.models import evaluation_blocks, fill_mask_blocks, training_blocks
-from suzuri.report.provenance import provenance_blocks
-from suzuri.report.tokens import token_blocks, tokenizer_blocks
+import os
+import re
+import unicodedata
+from functools import cache
+
+import jinja2
+from markupsafe import Markup
+
+from suzuri.report import plots
+from suzuri.report.formats import figure, visible
+
+BARS = "▁▂▃▄▅▆▇█"
+POINTS = 40  # of a sparkline
 
 
-def sections(data, seed, masked=()):
-    """The report on DATA, [Section, …]. `masked`: lines with [MASK] for the last model."""
-    names = facts.datasets(data)
-    parts = (
-        ("suzuri: what was made", overview, data, names),
-        ("Text", text_blocks, data, names, seed),
-        ("Token sequences", token_blocks, data, names),
-        ("Tokenizer", tokenizer_blocks, data, names, seed),
-        ("Training", training_blocks, data),
-        ("Fill-mask", fill_mask_blocks, data, masked),
-        ("Evaluation", evaluation_blocks, data),
-        ("Provenance", provenance_blocks, data),
+def as_html(sections: list, foot: str) -> str:
+    return _environment(plain).get_template("page.html.j2").render(sections=sections, foot=foot)
+
+
+def as_markdown(sections: list, foot: str) -> str:
+    text = _environment(escape_markdown).get_template("report.md.j2").render(sections=sections, foot=foot)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+@cache
+def _environment(finalize):
+    """The templates' surroundings; `finalize` makes text of every value that a template shows."""
+    loader = jinja2.FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates"))
+    found = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else finalize(value),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return [Section(title, guarded(f, *args)) for title, f, *args in parts]
+    found.filters |= {"markdown_table": markdown_table, "sparklines": sparklines, "ranges": plots.ranges}
+    found.filters |= {"svg": plots.draw_base64, "legend": plots.legend}
+    return found
 
 
-def guarded(f, *args):
-    """Blocks of f; a file that cannot be read is told in its section and on stderr, and the rest goes on."""
-    try:
-        return f(*args)
-    except (DataError, OSError, UnicodeDecodeError) as e:
-        note(e)
-        return [Missing(f"Could not be read: {e}")]
+def plain(value) -> str:
+    """A value as text, not escaped yet; numbers as people write them."""
+    return visible(value if isinstance(value, str) else figure(value))
 
 
-def overview(data, names):
-    """What there is, and the few figures that are looked for first."""
-    items, models = [], facts.models(data)
-    counted = [facts.counts(data, name).get("shuffle-split", {}) for name in names]
-    if any(counted):
-        items.append((figure(sum(c.get("train", 0) for c in counted)), "training sentences"))
-    made = [m for m in models if m["manifest"]]
-    if made:
-        last, (_, losses) = made[-1], facts.curve(made[-1]["lines"], "eval_loss")
-        _, right = facts.curve(last["lines"], "eval_accuracy")
-        items.append((figure(last["config"].get("vocab_size")), "pieces in the vocabulary"))
-        items.append((figure(last["manifest"]["counts"].get("parameters")), "parameters"))
-        items.append((figure(sum(m["manifest"]["counts"].get("tokens seen", 0) for m in made)), "tokens trained on"))
-        if losses:
-            items.append((f"{losses[-1]:.3f}", f"validation loss of {last['name']}"))
-        if right:
-            items.append((percent(right[-1], 1), "of masked tokens guessed right"))
-    of = f"Datasets: {', '.join(names) or 'none yet'}. Models: {', '.join(m['name'] for m in models) or 'none yet'}."
-    return [Text(of), *([Tiles(items)] if items else [])]
+def escape_markdown(value) -> Markup:
+    """Text that Markdown takes as it is, on one line."""
+    text = re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", plain(value))
+    return Markup(re.sub(r"^(\d*)([-+.)])(?=\s|$)", r"\1\\\2", text))  # not a list of its own
+
+
+def width(text: str) -> int:
+    """Columns in a terminal: a Japanese character takes two."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def pad(text: str, columns: int, right: bool = False) -> str:
+    room = " " * (columns - width(text))
+    return room + text if right else text + room
+
+
+def markdown_table(table: dict) -> Markup:
+    """A table as Markdown."""
+    right = [kind == "r" for kind in table["align"]]
+    rows = [
+        [f"**{escape_markdown(row)}**", *[""] * (len(right) - 1)] if isinstance(row, str) else map(escape_markdown, row)
+        for row in [table["header"], *table["rows"]]
+    ]
+    rows = [list(row) for row in rows]
+    # A column of long texts is not padded: it is the last, or the lines break anyway.
+    widths = [min(60, max(3, *map(width, column))) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * (w - r) + ":" * r for w, r in zip(widths, right, strict=True)])
+    return Markup("\n").join(Markup(f"| {' | '.join(map(pad, row, widths, right))} |") for row in rows)
+
+
+def sparklines(plot: plots.Plot) -> Markup:
+    """A line per series of a plot, with its name and its range."""
+    lines, longest = [], max(width(visible(name)) for name in plot.series)
+    for name, words in plots.ranges(plot).items():
+        _, ys = plot.series[name]
+        line = spark(plots.thin_out(ys, ys, POINTS)[1].tolist(), 0 if plot.steps else None)
+        lines.append(f"    {pad(visible(name), longest)}  {line}  {words}")
+    return Markup("\n".join(lines))
+
+
+def spark(values: list[float], low: float | None = None) -> str:
+    """[0, 1, 2] -> '▁▅█'; `low` is at the bottom, by default the least value."""
+    low, high = min(values) if low is None else low, max(values)
+    return "".join(BARS[round((v - low) / ((high - low) or 1) * (len(BARS) - 1))] for v in values)

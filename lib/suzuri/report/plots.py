@@ -1,19 +1,25 @@
-"""Plots as SVG: the same bytes for the same numbers, at home on light and dark pages.
+"""Plots as SVG by matplotlib: the same bytes for the same numbers, in the colours of light and dark pages.
 
-Letters are drawn as outlines from the font that comes with matplotlib, and only our own English and digits
-are among them: names, which may be Japanese, stand in the page's text beside the plot. So no font can be
-missing, neither here nor where the page is read.
+Letters are outlines of the font that comes with matplotlib, and only our own English and digits are drawn. Names,
+which may be Japanese, are in the page's text beside the plot. So no font can be missing where the page is read.
 """
 
+import base64
 import io
-import re
+from dataclasses import dataclass
 from itertools import cycle
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from suzuri.report.formats import figure
 
 SIZE = 4.6, 2.9  # inches; 331 points: on a phone's 340 pixels a point is a pixel
 POINTS = 500  # of a curve; more cannot be seen
-INK = "#010203"  # stands for the page's own colour of text
+INK = "#010203"  # replaced by the page's own colour of text
+THEMES = "svg{color:#2b2926}@media(prefers-color-scheme:dark){svg{color:#d9d5cc}}"
 STYLES = ("solid", "dashed", "dotted")
 COLOURS = ("#3f87c9", "#d0762a", "#3d9c6e", "#a765c4", "#c9504f", "#8a8a3a")
 RC = {
@@ -21,12 +27,10 @@ RC = {
     "font.size": 11,
     "svg.fonttype": "path",
     "svg.hashsalt": "suzuri",
-    "path.simplify": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.unicode_minus": True,
     **{f"{part}.color": INK for part in ("text", "xtick", "ytick", "grid")},
-    **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor", "titlecolor")},
+    **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor")},
     "grid.alpha": 0.15,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -34,55 +38,74 @@ RC = {
 }
 
 
-def look(series):
-    """{name: (colour, line style)}: told apart by colour, and in grey by style."""
-    return {name: found for name, *found in zip(series, cycle(COLOURS), cycle(STYLES))}
+@dataclass
+class Plot:
+    """Curves, or steps of a histogram, over one pair of axes; for steps xs are the edges, one more than ys."""
+
+    title: str
+    x: str
+    y: str
+    series: dict[str, tuple[list, list]]  # {name: (xs, ys)}
+    steps: bool = False
+    note: str = ""
 
 
-def thin(xs, ys, points=POINTS):
+def legend(plot: Plot) -> list[tuple[str, str, str]]:
+    """[(name, colour, line style), …]: for readers who see only grey, styles differ, too."""
+    return list(zip(plot.series, cycle(COLOURS), cycle(STYLES)))
+
+
+def ranges(plot: Plot) -> dict[str, str]:
+    """{name: where a curve begins and ends, or the highest of its steps} in words."""
+    found = {}
+    for name, (xs, ys) in plot.series.items():
+        if plot.steps:
+            top = int(np.argmax(ys))
+            found[name] = f"at most {figure(ys[top])}, at {figure(xs[top])} to {figure(xs[top + 1])}"
+        else:
+            found[name] = f"from {figure(ys[0])} at {figure(xs[0])} to {figure(ys[-1])} at {figure(xs[-1])}"
+    return found
+
+
+def thin_out(xs: list, ys: list, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """A curve as the means of at most `points` runs of it."""
-    if len(xs) <= points:
-        return np.asarray(xs, float), np.asarray(ys, float)
-    parts = [np.array_split(np.asarray(v, float), points) for v in (xs, ys)]
+    parts = [np.array_split(np.asarray(v, float), min(points, len(v))) for v in (xs, ys)]
     return tuple(np.array([part.mean() for part in split]) for split in parts)
 
 
-def short(value, _=None):
+def axis_number(value: float, _=None) -> str:
     """A number beside an axis: 0, 0.0025, 250, 12k, 3M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:.4g}{letter}"
     return f"{value:.4g}".replace("-", "−")
 
 
-def draw(plot):
-    """The SVG of a report_blocks.Plot, as bytes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
+def draw(plot: Plot) -> bytes:
+    """The plot as SVG."""
     with matplotlib.rc_context(dict(matplotlib.rcParamsDefault) | {"backend": "svg"} | RC):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
-        looks = look(plot.series)
-        for name, (xs, ys) in plot.series.items():
-            colour, style = looks[name]
+        drawing = Figure(figsize=SIZE, layout="constrained")
+        axes = drawing.add_subplot()
+        for name, colour, style in legend(plot):
+            xs, ys = plot.series[name]
             if plot.steps:
                 axes.stairs(ys, xs, color=colour, linestyle=style, linewidth=1.7)
-                continue
-            xs, ys = thin(xs, ys)
-            axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.7, marker="o" if len(xs) < 20 else "", ms=4)
-        axes.set_xlabel(plot.x)
-        axes.set_ylabel(plot.y)
-        if plot.steps:
-            axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
+                axes.set(xlim=(0, None), ylim=(0, None))
+            else:
+                xs, ys = thin_out(xs, ys)
+                marker = "o" if len(xs) < 20 else ""
+                axes.plot(xs, ys, color=colour, linestyle=style, linewidth=1.7, marker=marker, ms=4)
+        axes.set(xlabel=plot.x, ylabel=plot.y)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=axis is axes.xaxis))
-            axis.set_major_formatter(FuncFormatter(short))
+            axis.set_major_formatter(FuncFormatter(axis_number))
         svg = io.StringIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.S)
-    text = re.sub(r"<!--.*?-->\n?|<\?xml.*?\?>\n?|<!DOCTYPE.*?>\n?", "", text, flags=re.S)
-    themes = "svg{color:#2b2926}@media(prefers-color-scheme:dark){svg{color:#d9d5cc}}"
-    return text.replace(INK, "currentColor").replace("<defs>", f"<style>{themes}</style>\n <defs>", 1).encode()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        drawing.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    themed = svg.getvalue().replace("<defs>", f"<style>{THEMES}</style>\n <defs>", 1)
+    return themed.replace(INK, "currentColor").encode()
+
+
+def draw_base64(plot: Plot) -> str:
+    """The SVG for a data: address."""
+    return base64.b64encode(draw(plot)).decode()
