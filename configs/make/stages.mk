@@ -5,7 +5,8 @@
 
 MODELS :=
 OWN_MODELS :=
-STAGES := $(shell $(BIN)/list-stages $(addprefix --own ,$(OWN)) --own-recipe $(ROOT)/configs/train-$(MODEL) \
+STAGES := $(shell $(firstword $(wildcard $(PYTHON)) python3) $(BIN)/list-stages \
+  $(addprefix --own ,$(OWN)) --own-recipe $(ROOT)/configs/train-$(MODEL) \
   $(addprefix --set ,$(TRAIN_SET)) -- $(call quote,$(TRAIN_PARAM_JSONS)) cc100-ja jawiki 2>&1)
 ifeq ($(.SHELLSTATUS),0)
   $(foreach assignment,$(STAGES),$(eval $(assignment)))
