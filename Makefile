@@ -14,76 +14,74 @@ include $(MACHINERY)/functions.mk
 # A value comes from the command line, else from the environment, else from configs/$(PROFILE).mk, else from here.
 # A comment follows its value without a blank, because make would take the blank as part of the value.
 
-PROFILE ?= tiny#                         how much of everything: configs/PROFILE.mk
+PROFILE ?= tiny#                                amounts and model, by configs/PROFILE.mk
 PROFILES := $(sort $(notdir $(basename $(wildcard $(ROOT)/configs/*.mk))))
 ifeq ($(filter $(PROFILE),$(PROFILES)),)
   $(error PROFILE=$(PROFILE): there is no configs/$(PROFILE).mk; the profiles are $(PROFILES))
 endif
 include $(ROOT)/configs/$(PROFILE).mk
 
-DATA ?= $(ROOT)/data#                    where everything is made
+DATA ?= $(ROOT)/data#                           where everything is made
 ifneq ($(words $(DATA)),1)
   $(error DATA=$(DATA): make cannot work with a path that has blanks in it)
 endif
 override DATA := $(abspath $(DATA))
 
-JOBS ?= $(shell nproc)#                  programs at a time, and processes of the tools that have --jobs
-SEED ?= 0#                               of the shuffle; training has its own, in the recipe
-UNIT ?= line#                            line: a sequence is a sentence; document: the sentences of a document together
-MIN_CHARS ?= 10#                         characters that a sentence has at least
-MAX_CHARS ?= 1000#                       and at most
-SORT_MEMORY ?= 1G#                       memory of shuffle-split
-STREAM ?=#                               1: read the sources only as far as needed, without a copy under raw/
-SAMPLE ?= $(ROOT)/data/sample#           the embedded corpus, which profile demo reads
-PIP_ARGS ?=#                             more options of pip when packages are installed
+JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
+SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
+UNIT ?= line#                                   what one sequence is: line, a sentence; or document, all sentences of one
+MIN_CHARS ?= 10#                                characters that a sentence has at least
+MAX_CHARS ?= 1000#                              and at most
+SORT_MEMORY ?= 1G#                              memory of shuffle-split
+STREAM ?=#                                      1: read the sources only as far as needed, without a copy under raw/
+SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
+PIP_ARGS ?=#                                    more options of pip when packages are installed
 
-# Amounts; 0 is "all there is". *_MAX_SENTENCE_NUM counts sentences read, the others count distinct sentences written.
-CC100_JA_URL ?= https://data.statmt.org/cc-100/ja.txt.xz# a URL or a file
-CC100_MAX_SENTENCE_NUM ?= 128000000
-CC100_MAX_TRAIN_SENTENCE_NUM ?= 124000000
-CC100_MAX_VALIDATION_SENTENCE_NUM ?= 1000000
-CC100_NUM_FILES ?= 32#                   files for training, and so shards
+# cc100-ja: a URL or a file, and amounts; 0 means all there is.
+CC100_JA_URL ?= https://data.statmt.org/cc-100/ja.txt.xz
+CC100_MAX_SENTENCE_NUM ?= 128000000#            sentences read
+CC100_MAX_TRAIN_SENTENCE_NUM ?= 124000000#      distinct sentences written for training
+CC100_MAX_VALIDATION_SENTENCE_NUM ?= 1000000#   and for validation
+CC100_NUM_FILES ?= 32#                          files for training, and so shards
 
-# The URL is the root of the dated dumps, one of them, a single .json.gz, or a local folder.
+# jawiki: the root of the dated Cirrus dumps, one of them, a single .json.gz, or a local folder; and amounts.
 JAWIKI_URL ?= https://dumps.wikimedia.org/other/cirrus_search_index/
-JAWIKI_DATE ?=#                          YYYYMMDD; empty: the newest complete dump
-JAWIKI_MAX_DOCUMENTS ?= 0#               pages read
-JAWIKI_MAX_SENTENCE_NUM ?= 0
-JAWIKI_MAX_TRAIN_SENTENCE_NUM ?= 38400000
-JAWIKI_MAX_VALIDATION_SENTENCE_NUM ?= 1200000
-JAWIKI_NUM_FILES ?= 32
+JAWIKI_DATE ?=#                                 YYYYMMDD; empty: the newest complete dump
+JAWIKI_MAX_DOCUMENTS ?= 0#                      pages read
+JAWIKI_MAX_SENTENCE_NUM ?= 0#                   sentences read
+JAWIKI_MAX_TRAIN_SENTENCE_NUM ?= 38400000#      distinct sentences written for training
+JAWIKI_MAX_VALIDATION_SENTENCE_NUM ?= 1200000#  and for validation
+JAWIKI_NUM_FILES ?= 32#                         files for training, and so shards
 
-# A corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst].
-MAX_SENTENCE_NUM ?= 0
-VALIDATION_FRACTION ?= 0.01#             the part of it that is kept for validation
-NUM_FILES ?= 8
+# Each corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst].
+MAX_SENTENCE_NUM ?= 0#                          sentences read
+VALIDATION_FRACTION ?= 0.01#                    the part of it that is kept for validation
+NUM_FILES ?= 8#                                 files for training, and so shards
 
-TOKENIZER_TYPE ?= wordpiece#             wordpiece, char (both on MeCab's words) or unigram (sentencepiece)
-TOKENIZER_CORPUS ?= jawiki#              the dataset that it is trained on
-# How many sentences of it: sentencepiece holds all of its input in memory, about 2 kB per sentence.
+TOKENIZER_TYPE ?= wordpiece#                    wordpiece, char (both on MeCab's words) or unigram (sentencepiece)
+TOKENIZER_CORPUS ?= jawiki#                     the dataset that it is trained on
+# How many of its sentences: sentencepiece holds all of its input in memory, about 2 kB per sentence.
 TOKENIZER_INPUT_SENTENCES ?= $(if $(filter unigram,$(TOKENIZER_TYPE)),1000000,10000000)
-VOCAB_SIZE ?= 32768#                     pieces
-ALPHABET ?= 6129#                        characters among them
-MAX_SEQ_LENGTH ?= 512#                   tokens; a longer sequence is cut into several
+VOCAB_SIZE ?= 32768#                            tokens in the vocabulary
+ALPHABET ?= 6129#                               characters among them
+MAX_SEQ_LENGTH ?= 512#                          tokens; a longer sequence is cut into several
 
-MODEL ?= bert-tiny#                      configs/train-MODEL-cc100-ja.json, then configs/train-MODEL-jawiki.json
+MODEL ?= bert-tiny#                             configs/train-MODEL-cc100-ja.json, then configs/train-MODEL-jawiki.json
 # Recipes, trained in order, each from the model of the one before: train-MODEL-DATASET.json, or FILE@DATASET.
 TRAIN_PARAM_JSONS ?= $(ROOT)/configs/train-$(MODEL)-cc100-ja.json:$(ROOT)/configs/train-$(MODEL)-jawiki.json
-TRAIN_SET ?=#                            KEY=VALUE …: keys of all recipes
-GPUS ?= 1#                               processes of torchrun
-MODEL_DISK ?= 2G#                        free disk asked for before a model is trained
+TRAIN_SET ?=#                                   KEY=VALUE …: settings that replace those of all recipes
+GPUS ?= 1#                                      processes of torchrun
+MODEL_DISK ?= 2G#                               free disk asked for before a model is trained
 
+# The tasks on which the last model is fine-tuned: where JGLUE comes from, and where they are.
 JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
-TASKS ?= $(DATA)/raw/tasks#              TASK/train.jsonl or TASK/train-v1.3.json in it, and valid likewise
-# The tasks on which the last model is fine-tuned: those with training data.
+TASKS ?= $(DATA)/raw/tasks#                     a folder of TASK/train.jsonl or TASK/train-v1.3.json, and valid likewise
+# Which of them: those with training data.
 EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(wildcard $(TASKS)/$(t)/train*.json*),$(t)))
-BASELINES ?=#                            Hugging Face folders for more rows of the table
-SEEDS ?= 3#                              fine-tunings per task
-FINETUNE ?=#                             more options of finetune
-PSEUDO_LINES ?= 100#                     lines for the pseudo-perplexity; 0: none
-
-# Of the cores, for the heaviest program of a pipe: the other programs need some, too.
-HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
+BASELINES ?=#                                   Hugging Face folders for more rows of the table
+SEEDS ?= 3#                                     fine-tunings per task
+FINETUNE ?=#                                    more options of finetune
+PSEUDO_LINES ?= 100#                            lines for the pseudo-perplexity; 0: none
 
 include $(addprefix $(MACHINERY)/,corpora.mk help.mk environment.mk lock.mk development.mk)
 
@@ -165,6 +163,8 @@ split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 @rm -rf $(@D) && mv $(@D).part $(@D)
 endef
 STATS = $(DATA)/.stats/$(notdir $(@D))
+# Of the cores, for the heaviest program of the pipe: the other programs need some, too.
+HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 
 # What comes before each pipe. $(1): what it reads; $(2): how many sentences at most.
 define text-folder

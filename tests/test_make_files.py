@@ -1,6 +1,7 @@
 """What the make files say and what is said elsewhere about them: variables, compose.yaml, help."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -21,6 +22,17 @@ def test_compose_passes_every_variable():
 def test_a_variable_of_a_profile_is_one_of_the_makefile():
     defined = set(re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert defined == VARIABLES
+
+
+def test_help_variables():
+    """Each variable once, with the value that it would have."""
+    command = ["make", "-C", ROOT, "--no-print-directory", "help-variables", "PROFILE=demo", "TRAIN_SET=a=1 b='x'"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = dict(line.strip().split("=", 1) for line in lines if line.startswith("  "))
+    assert listed.keys() == VARIABLES and sum(line.startswith("  ") for line in lines) == len(VARIABLES)
+    assert listed["VOCAB_SIZE"].split()[0] == "4096"
+    assert listed["TRAIN_SET"].startswith("a=1 b='x' ")
+    assert not any(line.startswith((" ", "#")) and not line.startswith("  ") for line in lines)
 
 
 def test_no_default_ends_with_a_blank():

@@ -1,4 +1,4 @@
-# The text of `make help`.
+# The help texts.
 
 define HELP
 suzuri: raw Japanese text in, a Hugging Face masked language model out
@@ -24,18 +24,31 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (found: $(or $(OWN),none))
 
   make verify                   every file checked against its manifest
   make test | bench | lint      the tests; speed measured beside other programs (bench-text, bench-train); ruff
-  make help-tiny-plm            names of tiny-plm and of run_mlm.py, and their names here
+  make help-variables           all variables and their values
+  make help-tiny-plm            what the variables and settings of tiny-plm are called here
   make docker-build docker-all  the image; the whole chain in it
   make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-eval clean-report clean-demo
   make clean                    all of these; raw/ stays
   make clean-raw                what was downloaded; your own raw/NAME.txt stays
 
-DATA=$(DATA) JOBS=$(JOBS) SEED=$(SEED); the Makefile begins with every variable. Dry run: make -n all
+DATA=$(DATA) JOBS=$(JOBS) SEED=$(SEED). All variables: make help-variables. Dry run: make -n all
 endef
 export HELP
 
-.PHONY: help help-tiny-plm
+.PHONY: help help-variables help-tiny-plm
 help:
 	@echo "$$HELP"
+
+# The Makefile's variables with their comments, as it has them, and with the values that they have now.
+VARIABLES = $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
+help-variables:
+	@env $(foreach v,$(VARIABLES),$(v)=$(call quote,$($(v)))) awk ' \
+	  /^PROFILE/ { on = 1 } \
+	  on && /^include.*MACHINERY/ { exit } \
+	  on && /^# / { print substr($$0, 3) } \
+	  on && /^$$/ { print } \
+	  on && /^[A-Z0-9_]+ \?=/ { \
+	    about = $$0; sub(/^[^#]*#* */, "", about); printf "  %-44s %s\n", $$1 "=" ENVIRON[$$1], about }' \
+	  $(ROOT)/Makefile | sed 's/ *$$//' | cat -s
 help-tiny-plm:
 	@cat $(ROOT)/configs/tiny-plm.md

@@ -3,7 +3,8 @@
 # Goals that work in DATA run in a second make, under the lock. With -n, -q and -t make only looks: no lock.
 # FLOW is set in the make that knows the rules of the flow.
 
-UNLOCKED := help help-tiny-plm demo clean-demo test bench bench-text bench-train lint docker-build docker-all
+UNLOCKED := help help-variables help-tiny-plm demo clean-demo test bench bench-text bench-train lint \
+  docker-build docker-all
 GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
 FLOW := $(and $(GOALS),$(SUZURI_LOCK)$(strip $(LOOKING)))
