@@ -29,7 +29,7 @@ override DATA := $(abspath $(DATA))
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
-UNIT ?= line#                                   what one sequence is: line, a sentence; or document, all sentences of one
+UNIT ?= line#                                   what a sequence is: line, a sentence; document, all sentences of one
 MIN_CHARS ?= 10#                                characters that a sentence has at least
 MAX_CHARS ?= 1000#                              and at most
 SORT_MEMORY ?= 1G#                              memory of shuffle-split
