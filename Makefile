@@ -128,19 +128,6 @@ $(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: | $(VENV)
 
 # --- text/: sentences, one per line, normalized, filtered, without duplicates, shuffled, split ------------------------
 
-DATASETS := cc100-ja jawiki $(OWN)
-.PHONY: $(DATASETS:%=build-dataset-%)
-$(DATASETS:%=build-dataset-%): build-dataset-%: $(DATA)/text/%/manifest.json
-build-dataset-%:
-	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst)" >&2; exit 1
-
-TEXT := SEED UNIT MIN_CHARS MAX_CHARS
-SETTINGS.text-cc100-ja := $(TEXT) $(if $(STREAM),CC100_JA_URL) \
-  $(addprefix CC100_,MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
-SETTINGS.text-jawiki := $(TEXT) $(if $(STREAM),JAWIKI_URL JAWIKI_DATE) \
-  $(addprefix JAWIKI_,MAX_DOCUMENTS MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
-SETTINGS.text-own := $(TEXT) MAX_SENTENCE_NUM VALIDATION_FRACTION NUM_FILES
-
 # What the pipes read: the copy under raw/, or with STREAM=1 the source itself.
 ifeq ($(STREAM),)
   RAW.cc100-ja := $(DATA)/raw/ja.txt.xz
@@ -152,31 +139,21 @@ else
   read-jawiki = fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) -
 endif
 
-# The tail of the three pipes. $(1): the source, and how much of it shuffle-split writes to how many files. The result
-# gets its name when all programs of the pipe, not only the last, have ended well.
+# The tail of the three pipes below. $(1): their source; $(2): how much of it shuffle-split takes, into how many files.
+# The result gets its name when all programs of the pipe, not only the last, have ended well.
 define split-filter-shuffle
 split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 | filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
     --stats $(STATS)/filter-sentences.json --dropped $(STATS)/dropped.tsv \
-| shuffle-split --seed $(SEED) --unit $(UNIT) --memory $(SORT_MEMORY) --jobs $(JOBS) $(1) \
+| shuffle-split --seed $(SEED) --unit $(UNIT) --memory $(SORT_MEMORY) --jobs $(JOBS) $(addprefix --source ,$(1)) $(2) \
     --counts $(STATS)/split-sentences.json --counts $(STATS)/filter-sentences.json $(@D).part $(FULL)
 @rm -rf $(@D) && mv $(@D).part $(@D)
-endef
-STATS = $(DATA)/.stats/$(notdir $(@D))
-# Of the cores, for the heaviest program of the pipe: the other programs need some, too.
-HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
-
-# What comes before each pipe. $(1): what it reads; $(2): how many sentences at most.
-define text-folder
-$(call say,build-dataset-$(notdir $(@D)))
-@rm -rf $(@D).part $(STATS) && mkdir -p $(DATA)/text $(STATS)
-$(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
 endef
 
 $(DATA)/text/cc100-ja/manifest.json: $(RAW.cc100-ja) $(DATA)/.stamps/text-cc100-ja | $(VENV)
 	$(call text-folder,$(RAW.cc100-ja),$(CC100_MAX_SENTENCE_NUM))
 	@$(read-cc100-ja) \
-	| $(call split-filter-shuffle,$(addprefix --source ,$(RAW.cc100-ja)) --shards $(CC100_NUM_FILES) \
+	| $(call split-filter-shuffle,$(RAW.cc100-ja),--shards $(CC100_NUM_FILES) \
 	    $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM)) \
 	    $(call limit,--train-lines,$(CC100_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(CC100_MAX_VALIDATION_SENTENCE_NUM))
 
@@ -184,7 +161,7 @@ $(DATA)/text/jawiki/manifest.json: $(RAW.jawiki:=/manifest.json) $(DATA)/.stamps
 	$(call text-folder,$(RAW.jawiki),$(JAWIKI_MAX_SENTENCE_NUM))
 	@$(read-jawiki) \
 	| extract-wiki $(call limit,--max-documents,$(JAWIKI_MAX_DOCUMENTS)) --stats $(STATS)/extract-wiki.json \
-	| $(call split-filter-shuffle,$(addprefix --source ,$(RAW.jawiki)) --shards $(JAWIKI_NUM_FILES) \
+	| $(call split-filter-shuffle,$(RAW.jawiki),--shards $(JAWIKI_NUM_FILES) \
 	    $(call limit,--max-lines,$(JAWIKI_MAX_SENTENCE_NUM)) \
 	    $(call limit,--train-lines,$(JAWIKI_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(JAWIKI_MAX_VALIDATION_SENTENCE_NUM) \
 	    --counts $(STATS)/extract-wiki.json)
@@ -192,8 +169,31 @@ $(DATA)/text/jawiki/manifest.json: $(RAW.jawiki:=/manifest.json) $(DATA)/.stamps
 $(OWN:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RAW.$$*) $(DATA)/.stamps/text-% | $(VENV)
 	$(call text-folder,$(RAW.$*),$(MAX_SENTENCE_NUM))
 	@cat-text $(RAW.$*) \
-	| $(call split-filter-shuffle,--source $(RAW.$*) --shards $(NUM_FILES) \
+	| $(call split-filter-shuffle,$(RAW.$*),--shards $(NUM_FILES) \
 	    $(call limit,--max-lines,$(MAX_SENTENCE_NUM)) --valid-fraction $(VALIDATION_FRACTION))
+
+# What comes before each pipe. $(1): what it reads; $(2): how many sentences at most.
+define text-folder
+$(call say,build-dataset-$(notdir $(@D)))
+@rm -rf $(@D).part $(STATS) && mkdir -p $(DATA)/text $(STATS)
+$(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
+endef
+STATS = $(DATA)/.stats/$(notdir $(@D))
+# Of the cores, for the heaviest program of a pipe: the other programs need some, too.
+HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
+
+DATASETS := cc100-ja jawiki $(OWN)
+.PHONY: $(DATASETS:%=build-dataset-%)
+$(DATASETS:%=build-dataset-%): build-dataset-%: $(DATA)/text/%/manifest.json
+build-dataset-%:
+	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst)" >&2; exit 1
+
+TEXT := SEED UNIT MIN_CHARS MAX_CHARS
+SETTINGS.text-cc100-ja := $(TEXT) $(if $(STREAM),CC100_JA_URL) \
+  $(addprefix CC100_,MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
+SETTINGS.text-jawiki := $(TEXT) $(if $(STREAM),JAWIKI_URL JAWIKI_DATE) \
+  $(addprefix JAWIKI_,MAX_DOCUMENTS MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
+SETTINGS.text := $(TEXT) MAX_SENTENCE_NUM VALIDATION_FRACTION NUM_FILES
 
 # --- tokenizer/ -------------------------------------------------------------------------------------------------------
 
@@ -260,8 +260,8 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET))
 	@touch $@
 
-# Every tool gives its result the final name when it is whole. If a signal comes just then, make would delete a target
-# that has changed; this is finished work and stays.
+# Every tool gives its result the final name when the result is whole. If a signal comes just then, make would delete
+# the target because it has changed; it is finished work and stays.
 .PRECIOUS: $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenizer/manifest.json \
   $(foreach d,$(DATASETS),$(DATA)/text/$(d)/manifest.json $(DATA)/shards/$(d)/manifest.json $(SHARDS.$(d))) \
   $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS))
@@ -286,7 +286,7 @@ $(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.txt
 	@fill-mask --top-k 5 $(DATA)/models/$(LAST) <$(SAMPLE)/fill-mask.txt >$@.part
 	@cat $@.part && mv $@.part $@
 
-# All results that are there, on one page; nothing is made for it.
+# The results that there are, on one page; nothing else is made for it.
 report: | $(VENV) $(EVAL_VENV)
 	@write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.txt --seed $(SEED) $(DATA)/report
 

@@ -44,3 +44,14 @@ def test_no_default_ends_with_a_blank():
 def test_lines_are_short():
     for path in MAKE_FILES:
         assert [line for line in path.read_text().splitlines() if len(line) > 120] == [], path
+
+
+def test_a_corpus_may_have_any_name(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name in ("own", "ja", "text"):
+        (tmp_path / f"raw/{name}.txt").write_text("硯で墨をする。\n")
+    command = ["make", "-C", ROOT, "-n", f"DATA={tmp_path}", "NUM_FILES=2", "shards-own", "shards-ja", "shards-text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name in ("own", "ja", "text"):
+        assert f"cat-text {tmp_path}/raw/{name}.txt" in done.stdout
+        assert f"VALIDATION_FRACTION=0.01 NUM_FILES=2' >{tmp_path}/.stamps/text-{name}.part" in done.stdout
