@@ -1,12 +1,12 @@
 # The tool chain in an image: `docker build -t suzuri .`, then `docker run -v /big/disk:/suzuri/data suzuri all`.
-# GPUs come in by the NVIDIA container runtime (`--gpus all`); torch's wheel brings the CUDA libraries along.
+# The NVIDIA container runtime makes GPUs visible (`--gpus all`); torch's wheel contains the CUDA libraries.
 FROM debian:bookworm-slim
 
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 LC_ALL=C.UTF-8
 
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      python3 python3-venv make curl ca-certificates xz-utils bzip2 zstd procps \
+      python3 python3-venv make ca-certificates xz-utils bzip2 zstd procps \
  && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid 1000 suzuri \
@@ -15,7 +15,7 @@ RUN useradd --create-home --uid 1000 suzuri \
 USER suzuri
 WORKDIR /suzuri
 
-# The packages come before the code, so that a change of the code does not install them again.
+# The packages are installed before the code is copied, so that a change of the code does not install them again.
 COPY --chown=suzuri Makefile ./
 COPY --chown=suzuri configs configs
 RUN make /suzuri/.venv/installed.txt
@@ -23,7 +23,7 @@ RUN make /suzuri/.venv/installed.txt
 COPY --chown=suzuri bin bin
 COPY --chown=suzuri lib lib
 COPY --chown=suzuri tests tests
-# /suzuri/data is a volume that may hide what lies there, so the sample has a place of its own.
+# /suzuri/data is a volume, which hides what the image has there, so the sample has a folder of its own.
 COPY --chown=suzuri data/sample /suzuri/.sample
 ENV SAMPLE=/suzuri/.sample
 

@@ -1,4 +1,4 @@
-# demo: the embedded sample (data/sample), minutes on two CPU cores.
+# demo: the embedded sample, data/sample; minutes on two CPU cores.
 CC100_JA_URL ?= $(abspath $(DATA))/raw/sample/ja.txt.xz
 CC100_MAX_TRAIN_SENTENCE_NUM ?= 0
 CC100_MAX_VALIDATION_SENTENCE_NUM ?= 60

@@ -1,5 +1,6 @@
-# mini: a BERT that two CPU cores train in half an hour (bf16), on the first million sentences of each source, read
-# as streams that stop there. It shows that the whole chain works, make eval included; it is too small for more.
+# mini: a BERT that two CPU cores train in half an hour (bf16), on the first million sentences of each source, read as
+# a stream that stops when it has them. It shows that the whole chain works, make eval included; the model is too small
+# to be useful.
 STREAM ?= 1
 CC100_MAX_SENTENCE_NUM ?= 1000000
 CC100_MAX_TRAIN_SENTENCE_NUM ?= 0

@@ -1,5 +1,5 @@
-# small: the first million sentences of each source, read as a stream that stops when it has them. The
-# 15 GB file is not stored and not fetched to its end; minutes of text work, hours of training on a CPU.
+# small: the first million sentences of each source, read as a stream that stops when it has them, so that the 15 GB
+# file is neither stored nor downloaded completely. Minutes of text work, hours of training on a CPU.
 STREAM ?= 1
 CC100_MAX_SENTENCE_NUM ?= 1000000
 CC100_MAX_TRAIN_SENTENCE_NUM ?= 980000

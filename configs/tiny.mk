@@ -1,1 +1,1 @@
-# tiny (the default): tiny-plm's recipe as it stands in the Makefile, a BERT of 13 million parameters.
+# tiny (the default): tiny-plm's amounts, which are the Makefile's defaults; a BERT of 13 million parameters.

@@ -1,0 +1,28 @@
+# Tests, benchmarks and images.
+
+.PHONY: test bench bench-text bench-train lint docker-build docker-all
+
+clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
+test: $(ROOT)/.venv/installed-dev.txt
+	@$(clean_env) $(PYTHON) -m pytest -q -rs -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
+lint: $(ROOT)/.venv/installed-dev.txt
+	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
+	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .
+
+# The programs that the benchmarks compare with have an environment of their own.
+$(ROOT)/.venv-bench/installed.txt: FORCE | $(ROOT)/.venv/installed.txt
+	@cmp -s $(ROOT)/configs/requirements-bench.txt $@ \
+	  || { echo "== installing the packages of configs/requirements-bench.txt into $(@D)" >&2; \
+	       python3 -m venv --clear $(@D); \
+	       $(pip:$(ROOT)/.venv/%=$(@D)/%) -r $(ROOT)/configs/requirements-bench.txt; \
+	       cp $(ROOT)/configs/requirements-bench.txt $@.part && mv $@.part $@; }
+
+bench: bench-text bench-train
+bench-text bench-train: bench-%: $(ROOT)/.venv-bench/installed.txt
+	@$(clean_env) SUZURI_DATA=$${SUZURI_DATA:-$(ROOT)/../shared/data} $(<D)/bin/python tests/bench/bench_$*.py \
+	  --out $(ROOT)/data/bench $(BENCH_ARGS)
+
+docker-build:
+	docker build -t suzuri $(ROOT)
+docker-all: docker-build
+	docker compose -f $(ROOT)/configs/compose.yaml run --rm all

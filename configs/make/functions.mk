@@ -1,0 +1,26 @@
+# The shell of all recipes, and the functions that recipes call.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += -r
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+export LC_ALL := C.UTF-8
+# Recipes name the tools as one would type them.
+export PATH := $(BIN):$(PATH)
+
+comma := ,
+quote = '$(subst ','\'',$(1))'
+same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
+say = @echo "== $(1)" >&2
+disk = @check-disk --for $(1)
+# $(call limit,--flag,AMOUNT): nothing for 0, which means "all there is".
+limit = $(if $(filter-out 0,$(2)),$(1) $(2))
+
+# The end of a pipe whose last program may stop reading when it has enough. The programs before it are then ended by
+# SIGPIPE (status 141), which is not an error.
+FULL := || for status in "$${PIPESTATUS[@]}"; do [ $$status = 0 ] || [ $$status = 141 ] || exit $$status; done
+
+.PHONY: FORCE
+FORCE:

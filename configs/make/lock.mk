@@ -1,0 +1,26 @@
+# The lock: one run at a time works in a DATA folder.
+#
+# Goals that work in DATA run in a second make, under the lock. With -n, -q and -t make only looks: no lock.
+# FLOW is set in the make that knows the rules of the flow.
+
+UNLOCKED := help help-variables help-tiny-plm demo clean-demo test bench bench-text bench-train lint \
+  docker-build docker-all
+GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
+LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
+FLOW := $(and $(GOALS),$(SUZURI_LOCK)$(strip $(LOOKING)))
+
+ifneq ($(if $(FLOW),,$(GOALS)),)
+
+# Unless the user gives -j, the work for one goal is parallel, and goals follow one another: `make clean-text shards`.
+INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
+.PHONY: $(GOALS) locked
+$(GOALS): locked ; @:
+locked: | $(VENV)
+	+@mkdir -p $(DATA); flags=$${MAKEFLAGS-}; set -- $(GOALS); \
+	  case " $${flags%% -- *}" in \
+	    *" -j"*|*--jobserver*) set -- $(INNER) "$$@" ;; \
+	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \
+	       else set -- bash -ec 'for goal; do $(INNER) -j$(JOBS) "$$goal"; done' make "$$@"; fi ;; \
+	  esac; exec $(PYTHON) $(BIN)/hold-lock $(DATA)/.lock -- "$$@"
+
+endif

@@ -1,0 +1,28 @@
+# The results matrix of `make eval`: a row per model or baseline, a column per task.
+#
+# A row is a folder of results, eval/tasks/ROW/TASK.json, made by `finetune $(ROW.…) TASK`.
+
+LAST := $(lastword $(MODELS))
+ROW.$(LAST) := $(DATA)/models/$(LAST)
+ROW.random-weights := --random-weights $(DATA)/models/$(LAST)
+ROW.bag-of-words := bag-of-words
+$(foreach folder,$(BASELINES),$(eval ROW.$(notdir $(abspath $(folder))) := $(folder)))
+ROWS := $(LAST) random-weights bag-of-words $(notdir $(abspath $(BASELINES)))
+RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
+SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
+$(foreach row,$(ROWS),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
+SETTINGS.eval-table := ROWS EVAL_TASKS
+
+$(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(DATA)/models/%,$$(ROW.$$(*D)))) \
+    $$(wildcard $(TASKS)/$$(*F)/*.json*) $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) \
+    | $(VENV) $(EVAL_VENV)
+	$(call say,finetune $(ROW.$(*D)) $(*F))
+	@mkdir -p $(@D)
+	@finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(FINETUNE) >$@.part && mv $@.part $@
+# One after another, whatever -j: each takes all cores, or the GPU.
+PREVIOUS :=
+$(foreach result,$(RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
+
+$(DATA)/eval/tasks.md: $(RESULTS) $(DATA)/.stamps/eval-table
+	@compare-results $(RESULTS) >$(@D)/tasks.tsv
+	@compare-results --markdown $(RESULTS) >$@.part && mv $@.part $@

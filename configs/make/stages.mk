@@ -1,0 +1,28 @@
+# The stages of training: which models there are, each from which recipe, dataset and predecessor.
+#
+# list-stages reads the recipes and prints make's assignments: MODELS and OWN_MODELS; for each model M RECIPE.M,
+# DATASET.M, INIT.M (the model that M continues, if any) and CONFIG.M (its model_config_file, if any).
+
+MODELS :=
+OWN_MODELS :=
+STAGES := $(shell $(firstword $(wildcard $(PYTHON)) python3) $(BIN)/list-stages \
+  $(addprefix --own ,$(OWN)) --own-recipe $(ROOT)/configs/train-$(MODEL) \
+  $(addprefix --set ,$(TRAIN_SET)) -- $(call quote,$(TRAIN_PARAM_JSONS)) cc100-ja jawiki 2>&1)
+ifeq ($(.SHELLSTATUS),0)
+  $(foreach assignment,$(STAGES),$(eval $(assignment)))
+else
+  MODEL_GOALS := all models shards eval demo-chain train-model-% \
+    $(addprefix $(DATA)/,models/% eval/% .stamps/model-% .stamps/eval-%)
+  $(if $(filter $(MODEL_GOALS),$(GOALS)),$(error $(STAGES)))
+endif
+
+# A model depends on what its recipe and its model_config_file say, not on the dates of these files.
+$(foreach m,$(MODELS) $(OWN_MODELS),\
+  $(eval RECIPE_SUM.$(m) := $(shell cat $(RECIPE.$(m)) $(CONFIG.$(m)) | cksum)) \
+  $(eval SETTINGS.model-$(m) := RECIPE_SUM.$(m) DATASET.$(m) INIT.$(m) TRAIN_SET))
+
+no_recipe = train-model-$(1): no recipe of TRAIN_PARAM_JSONS is for $(1)$(if $(filter $(1),$(OWN)),$(comma) and \
+  there is no configs/train-$(MODEL)-own.json)
+
+# $(call models_of,DATASET): the targets of the models that are trained on a dataset.
+models_of = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m))),$(DATA)/models/$(m)/manifest.json))

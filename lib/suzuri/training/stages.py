@@ -1,0 +1,79 @@
+"""The stages of training: which models there are, each from which recipe, dataset and predecessor."""
+
+import os
+import re
+from typing import NamedTuple
+
+from suzuri.errors import DataError
+from suzuri.training.recipe import find_file, read_recipe
+
+
+class Stage(NamedTuple):
+    model: str  # the name of its folder under models/
+    recipe: str  # the recipe's path
+    dataset: str  # the name of its folder under shards/
+    init: str  # the model that it continues; "": from scratch
+    model_config: str  # the path of the recipe's model_config_file; "": the recipe names none
+
+
+def chain(recipes: list[str], datasets: list[str], overrides: list[str]) -> list[Stage]:
+    """The stages that are trained in order, each from the model of the one before.
+
+    `recipes` are FILE or FILE@DATASET, `overrides` KEY=VALUE. Raises DataError for an unknown dataset, for two models
+    of the same name, and for a recipe or a model_config_file that cannot be read.
+    """
+    stages = []
+    for item in recipes:
+        stage = read_stage(item, datasets, stages[-1].model if stages else "", overrides)
+        if stage.model in [s.model for s in stages]:
+            raise DataError(item, f"a second recipe for the model {stage.model}; give it another name")
+        stages.append(stage)
+    return stages
+
+
+def own_stages(names: list[str], own_recipe: str, overrides: list[str]) -> list[Stage]:
+    """A stage from scratch for each corpus of your own, by OWN_RECIPE-NAME.json, else by OWN_RECIPE-own.json.
+
+    Without either file a corpus has no stage.
+    """
+    stages = []
+    for name in names:
+        for item in (f"{own_recipe}-{name}.json", f"{own_recipe}-own.json@{name}"):
+            if os.path.exists(item.partition("@")[0]):
+                stages.append(read_stage(item, [name], "", overrides))
+                break
+    return stages
+
+
+def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) -> Stage:
+    """FILE or FILE@DATASET -> its stage.
+
+    configs/train-bert-tiny-jawiki.json    the model bert-tiny-jawiki, trained on jawiki
+    configs/train-bert-tiny-own.json@poems the model bert-tiny-poems, trained on poems
+    """
+    path, at, dataset = item.rpartition("@")
+    if not at or "/" in dataset:
+        path, dataset = item, ""
+    stem = os.path.splitext(os.path.basename(path))[0].removeprefix("train-")
+    if dataset:
+        model = f"{stem.removesuffix('-own')}-{dataset}"
+    else:
+        model = stem
+        dataset = max((name for name in datasets if stem.endswith(f"-{name}")), key=len, default="")
+    if dataset not in datasets:
+        raise DataError(
+            f"TRAIN_PARAM_JSONS: {item}",
+            f"{f'unknown dataset {dataset}' if dataset else 'no dataset in its name'}; "
+            f"name the recipe …-DATASET.json or write {path}@DATASET, with a DATASET of: {' '.join(datasets)}",
+        )
+    try:
+        recipe, _ = read_recipe(path, overrides)
+    except OSError as e:
+        raise DataError(f"TRAIN_PARAM_JSONS: {path}", e.strerror) from None
+    config = find_file(recipe["model_config_file"], path) if recipe["model_config_file"] else ""
+    if not re.fullmatch(r"[\w.+@-]+", model):
+        raise DataError(path, f"its name is the model's: {model!r} may have letters, digits and . _ + @ - only")
+    for name in (path, config):
+        if re.search(r"[\s$#%'\"\\]", name):
+            raise DataError(name, "make cannot work with a path that has a blank or one of $ # % ' \" \\ in it")
+    return Stage(model, path, dataset, init, config)
