@@ -261,6 +261,12 @@ def test_dropout_is_reseeded_by_step(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_remarks_are_for_the_caller_to_print(tmp_path, capfd):
+    runner = in_process(make_inputs(tmp_path), ["torch_compile=true"])
+    assert ["compiles for every batch" in remark for remark in runner.remarks] == [True]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_learning_rates():
     def rates(steps=100, **recipe):
         base = {"learning_rate": 1.0, "warmup_steps": None, "warmup_ratio": 0.1, "decay_ratio": 0.2}

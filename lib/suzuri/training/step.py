@@ -103,8 +103,11 @@ class StepRunner:
         return found
 
     def find_worker_count(self, compiled: bool) -> int:
-        """How many micro-batches a CPU works on at once: one per core, if there are as many and memory has room."""
-        if self.has_dropout or compiled:  # one generator of random numbers, one compiler
+        """How many micro-batches a CPU works on at once: one per core, if there are as many and memory has room.
+
+        With dropout or compiled it is one, for all threads: they share one random generator, and one compiler.
+        """
+        if self.has_dropout or compiled:
             return 1
         recipe = self.recipe
         tokens = self.batches.chunks_at_once * recipe["chunk_tokens"]
