@@ -1,7 +1,7 @@
 """torch.compile: the same numbers, and one compilation for all batches.
 
-The varlen kernel is CUDA's; here an operator of the same signature stands in for it, opaque to the compiler as
-the real one is.
+The varlen kernel needs CUDA; an operator of the same signature replaces it here, opaque to the compiler like the
+real one.
 """
 
 import os
@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from small_runs import in_process, make_inputs
 from suzuri.training.model import FlatModel
-from trainer import in_process, make_task
 
 
 def probabilities(q, k, scale):
@@ -67,54 +67,54 @@ def stand_in(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_si
 
 
 @pytest.fixture
-def task(tmp_path, monkeypatch):
-    """make(**) -> a Trainer on the varlen path, its kernel replaced; not compiled yet."""
+def make_runner(tmp_path, monkeypatch):
+    """make() -> a StepRunner on the varlen path, its kernel replaced; not compiled yet."""
     import torch.nn.attention.varlen
 
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", stand_in)
     torch._dynamo.reset()
-    args = make_task(tmp_path, model={"num_hidden_layers": 1})
+    args = make_inputs(tmp_path, model={"num_hidden_layers": 1})
 
     def make():
-        trainer = in_process(args)
-        trainer.flat = trainer.step_model = FlatModel(trainer.model, varlen=True)
-        trainer.batches.varlen = True
-        return trainer
+        runner = in_process(args)
+        runner.flat = runner.step_model = FlatModel(runner.model, varlen=True)
+        runner.batches.varlen = True
+        return runner
 
     yield make
     torch._dynamo.reset()
 
 
-def steps(trainer, n):
-    losses = [trainer.train_step(step, trainer.batches.of_step(step))[0].item() for step in range(n)]
-    return losses, [p.detach().clone() for p in trainer.parameters]
+def steps(runner, n):
+    losses = [runner.train_step(step, runner.batches.of_step(step))[0].item() for step in range(n)]
+    return losses, [p.detach().clone() for p in runner.parameters]
 
 
-def test_one_compilation_for_all_batches(task):
+def test_one_compilation_for_all_batches(make_runner):
     """The graph is captured once for batches of other lengths and other numbers of sequences, short chunk included."""
     from torch._dynamo.utils import counters
 
     counters.clear()
-    trainer = task()
-    trainer.step_model = torch.compile(trainer.flat, dynamic=False, backend="aot_eager", fullgraph=True)
-    epoch = -(-trainer.task.axis.num_chunks // trainer.task.chunks_per_step)
+    runner = make_runner()
+    runner.step_model = torch.compile(runner.flat, dynamic=False, backend="aot_eager", fullgraph=True)
+    epoch = -(-runner.inputs.axis.num_chunks // runner.inputs.chunks_per_step)
     assert epoch >= 5
-    batches = [inputs for step in range(epoch) for inputs, _ in trainer.batches.of_step(step)]
+    batches = [inputs for step in range(epoch) for inputs, _ in runner.batches.of_step(step)]
     ends = [tuple(inputs["cu_seqlens"].tolist()) for inputs in batches]
     assert len(set(ends)) > 5 and len({len(e) for e in ends}) == 1
     assert any((inputs["input_ids"] == 0).any() for inputs in batches), "the short chunk should be among them"
-    compiled, _ = steps(trainer, epoch)
+    compiled, _ = steps(runner, epoch)
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
-    eager, _ = steps(task(), epoch)
+    eager, _ = steps(make_runner(), epoch)
     assert compiled == pytest.approx(eager, abs=1e-5)
 
 
-def test_varlen_path_gives_the_losses_of_the_grouped_one(task):
-    varlen_losses, varlen_weights = steps(task(), 3)
-    trainer = task()
-    trainer.flat = trainer.step_model = FlatModel(trainer.model, varlen=False)
-    trainer.batches.varlen = False
-    losses, weights = steps(trainer, 3)
+def test_varlen_path_gives_the_losses_of_the_grouped_one(make_runner):
+    varlen_losses, varlen_weights = steps(make_runner(), 3)
+    runner = make_runner()
+    runner.flat = runner.step_model = FlatModel(runner.model, varlen=False)
+    runner.batches.varlen = False
+    losses, weights = steps(runner, 3)
     assert losses == pytest.approx(varlen_losses, abs=1e-5)
     for a, b in zip(weights, varlen_weights, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -122,13 +122,13 @@ def test_varlen_path_gives_the_losses_of_the_grouped_one(task):
 
 @pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs g++")
-def test_compiled_is_eager(task):
+def test_compiled_is_eager(make_runner):
     """Loss and weights after three steps, through the real compiler."""
-    eager_losses, eager = steps(task(), 3)
-    trainer = task()
-    trainer.step_model = torch.compile(trainer.flat, dynamic=False)
+    eager_losses, eager = steps(make_runner(), 3)
+    runner = make_runner()
+    runner.step_model = torch.compile(runner.flat, dynamic=False)
     begun = time.perf_counter()
-    losses, weights = steps(trainer, 3)
+    losses, weights = steps(runner, 3)
     print(f"compilation and three steps: {time.perf_counter() - begun:.1f} s")
     assert losses == pytest.approx(eager_losses, abs=1e-5)
     for a, b in zip(eager, weights, strict=True):

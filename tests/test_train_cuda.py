@@ -1,4 +1,4 @@
-"""What only a GPU can show: the varlen kernel, half precisions, torch.compile and the probing of memory."""
+"""Tests that need a GPU: the varlen kernel, half precisions, torch.compile and the probing of memory."""
 
 import json
 import math
@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from suzuri.training.hardware import largest_fitting
+from small_runs import in_process, make_inputs, run, write_shard, write_tokenizer
+from suzuri.training.batches import largest_fitting
 from suzuri.training.model import FlatModel, check_isolation, new_model, position_offset, sequence_arguments
 from test_train_mlm import lines_of
 from test_train_model import PIECES, Words
-from trainer import in_process, make_task, run, write_shard, write_tokenizer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-# Heads of 16 values: the kernel wants multiples of 8. ModernBERT's window is shorter than most sequences here.
+# Heads of 16 values: the kernel needs multiples of 8. ModernBERT's window is shorter than most sequences here.
 SIZES = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 80}
 ARCHITECTURES = {
     "bert": {"attention_probs_dropout_prob": 0.0},
@@ -34,11 +34,11 @@ def test_varlen_logits_are_those_of_each_sequence_alone(kind, tmp_path):
     """bf16 varlen attention on a flat batch against plain transformers in fp32, sequence by sequence."""
     from suzuri.shards.shard_file import Shard
     from suzuri.training.masking import Masker
-    from suzuri.training.token_axis import Axis, micro_batches
+    from suzuri.training.token_axis import TokenAxis, micro_batches
 
     write_tokenizer(tmp_path / "tokenizer")
     write_shard(tmp_path / "train-000.safetensors", tmp_path / "tokenizer", 60)
-    axis = Axis([Shard(tmp_path / "train-000.safetensors")], 256)
+    axis = TokenAxis([Shard(tmp_path / "train-000.safetensors")], 256)
     batch = next(micro_batches(axis, Masker(PIECES, range(5), 4), 0, range(3), 3, 0))
     config = {"model_type": kind, "max_position_embeddings": 40, **SIZES, **ARCHITECTURES[kind]}
     (tmp_path / "model.json").write_text(json.dumps(config))
@@ -69,7 +69,7 @@ def test_bf16_and_fp16_follow_fp32(tmp_path):
     found = {}
     for precision in ("fp32", "bf16", "fp16"):
         stderr = run(
-            *make_task(tmp_path / precision, STEPS, **GPU_TASK),
+            *make_inputs(tmp_path / precision, STEPS, **GPU_TASK),
             *("--set", f"precision={precision}", "--set", "torch_compile=false"),
         )
         assert ("without varlen attention" in stderr) == (precision == "fp32")
@@ -82,17 +82,17 @@ def test_bf16_and_fp16_follow_fp32(tmp_path):
 
 @needs_gpu
 def test_fp16_scale_grows_and_shrinks_and_is_resumed(tmp_path):
-    """A scale far too large makes infinite gradients: those steps are skipped, the scale halves, the run goes on."""
-    trainer = in_process(make_task(tmp_path, STEPS, **GPU_TASK), ["precision=fp16", "torch_compile=false"])
-    trainer.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
-    before = [p.detach().clone() for p in trainer.parameters]
-    trainer.train_step(0, trainer.batches.of_step(0))
-    assert trainer.scaler.get_scale() == 2.0**39
-    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+    """A scale far too large makes infinite gradients: those steps are skipped, the scale halves, the run continues."""
+    runner = in_process(make_inputs(tmp_path, STEPS, **GPU_TASK), ["precision=fp16", "torch_compile=false"])
+    runner.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
+    before = [p.detach().clone() for p in runner.parameters]
+    runner.train_step(0, runner.batches.of_step(0))
+    assert runner.scaler.get_scale() == 2.0**39
+    assert all(torch.equal(a, b) for a, b in zip(before, runner.parameters, strict=True))
     for step in range(1, 40):
-        loss, _ = trainer.train_step(step, trainer.batches.of_step(step))
-    assert math.isfinite(loss.item()) and trainer.scaler.get_scale() < 2.0**39
-    assert not all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+        loss, _ = runner.train_step(step, runner.batches.of_step(step))
+    assert math.isfinite(loss.item()) and runner.scaler.get_scale() < 2.0**39
+    assert not all(torch.equal(a, b) for a, b in zip(before, runner.parameters, strict=True))
 
 
 @needs_gpu
@@ -103,10 +103,10 @@ def test_compiled_is_eager_and_compiles_once(tmp_path):
     for compiled in ("false", "true"):
         torch._dynamo.reset()
         counters.clear()
-        args = make_task(tmp_path / compiled, STEPS, **GPU_TASK)
-        trainer = in_process(args, ["precision=bf16", f"torch_compile={compiled}", "micro_batch_tokens=256"])
-        assert trainer.flat.varlen
-        found[compiled] = [trainer.train_step(s, trainer.batches.of_step(s))[0].item() for s in range(6)]
+        args = make_inputs(tmp_path / compiled, STEPS, **GPU_TASK)
+        runner = in_process(args, ["precision=bf16", f"torch_compile={compiled}", "micro_batch_tokens=256"])
+        assert runner.flat.varlen
+        found[compiled] = [runner.train_step(s, runner.batches.of_step(s))[0].item() for s in range(6)]
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
     assert found["true"] == pytest.approx(found["false"], abs=2e-2)
 
@@ -115,10 +115,10 @@ def test_compiled_is_eager_and_compiles_once(tmp_path):
 def test_probing_finds_what_fits_and_does_not_change_the_result(tmp_path):
     found = {}
     for at_once in ("auto", "256"):
-        args = make_task(tmp_path / at_once, STEPS, **GPU_TASK)
-        trainer = in_process(args, ["precision=bf16", "torch_compile=false", f"micro_batch_tokens={at_once}"])
-        assert trainer.batches.at_once == (4 if at_once == "auto" else 1)
-        found[at_once] = [trainer.train_step(s, trainer.batches.of_step(s))[0].item() for s in range(4)]
+        args = make_inputs(tmp_path / at_once, STEPS, **GPU_TASK)
+        runner = in_process(args, ["precision=bf16", "torch_compile=false", f"micro_batch_tokens={at_once}"])
+        assert runner.batches.chunks_at_once == (4 if at_once == "auto" else 1)
+        found[at_once] = [runner.train_step(s, runner.batches.of_step(s))[0].item() for s in range(4)]
     assert found["auto"] == pytest.approx(found["256"], abs=1e-2)
 
 
@@ -134,7 +134,7 @@ def test_probing_finds_what_fits_and_does_not_change_the_result(tmp_path):
     ],
 )
 def test_largest_fitting(fixed, each, budget, chunks, found):
-    """Memory grows by `each` a chunk; above the budget by 3 it runs out. The answer divides `chunks`."""
+    """Memory grows by `each` per chunk and runs out at 3 above the budget. The answer divides `chunks`."""
     tried = []
 
     def attempt(n):

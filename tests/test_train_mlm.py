@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from suzuri.shards.shard_file import Shard
-from suzuri.training.loop import Run
-from trainer import (
+from small_runs import (
     environment,
     in_process,
-    make_task,
+    make_inputs,
     run,
     start,
     stderr_of,
@@ -28,6 +26,8 @@ from trainer import (
     write_shard,
     write_tokenizer,
 )
+from suzuri.shards.shard_file import Shard
+from suzuri.training.loop import TrainingLoop
 
 
 def lines_of(folder):
@@ -44,9 +44,9 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, bin_dir):
-    """An uninterrupted run of the real command on two cores, a chunk each: (folder of the task, stderr)."""
+    """An uninterrupted run of the real command on two cores, one chunk per core: (its folder, stderr)."""
     folder = tmp_path_factory.mktemp("whole")
-    command = [bin_dir / "train-mlm", *map(str, make_task(folder))]
+    command = [bin_dir / "train-mlm", *map(str, make_inputs(folder))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(OMP_NUM_THREADS="2"))
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
@@ -78,7 +78,7 @@ def test_metrics_have_every_step_once(finished):
 
 def test_same_run_same_bytes(finished, tmp_path):
     folder, _ = finished
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     run(*args)
     for name in ("model.safetensors", "config.json", "README.md"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / "out" / name).read_bytes(), name
@@ -115,38 +115,38 @@ def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
 
 
 def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
-    shutil.copytree(finished[0], tmp_path / "task")
-    task = tmp_path / "task"
-    args = [str(a).replace(str(finished[0]), str(task)) for a in make_task(task)]
-    before = weights(task / "out")
-    assert "all 12 steps are done" in run(*args) and weights(task / "out") == before
+    shutil.copytree(finished[0], tmp_path / "copy")
+    copy = tmp_path / "copy"
+    args = [str(a).replace(str(finished[0]), str(copy)) for a in make_inputs(copy)]
+    before = weights(copy / "out")
+    assert "all 12 steps are done" in run(*args) and weights(copy / "out") == before
     stderr = run(*args, "--set", "max_steps=16")
-    assert "going on after step 12 of 16" in stderr and weights(task / "out") != before
-    lines = lines_of(task / "out")
+    assert "continues after step 12 of 16" in stderr and weights(copy / "out") != before
+    lines = lines_of(copy / "out")
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8, 10, 12, 14, 16]
     assert without_speed(lines)[:10] == without_speed(lines_of(finished[0] / "out"))
 
 
 def test_fewer_steps_than_are_done(finished, tmp_path):
-    """Of an unfinished run that is an error; beside a finished one with so many steps, its extension just waits."""
-    task = tmp_path / "task"
-    shutil.copytree(finished[0], task)
-    args = [str(a).replace(str(finished[0]), str(task)) for a in make_task(task)]
-    shutil.copytree(task / "out", task / "out.part")
+    """An error for an unfinished run. If there is also a finished one with so many steps, nothing is done."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    args = [str(a).replace(str(finished[0]), str(copy)) for a in make_inputs(copy)]
+    shutil.copytree(copy / "out", copy / "out.part")
     assert "all 12 steps are done" in run(*args)
-    shutil.rmtree(task / "out")
+    shutil.rmtree(copy / "out")
     assert "has done 12 steps, and only 7 are wanted" in run(*args, "--set", "max_steps=7", status=1)
 
 
 def test_killed_when_all_but_renamed(finished, tmp_path):
-    """The settings stay beside the checkpoints to the end: others are refused there, too."""
-    task = tmp_path / "task"
-    shutil.copytree(finished[0], task)
-    args = [str(a).replace(str(finished[0]), str(task)) for a in make_task(task)]
-    (task / "out").rename(task / "out.part")
+    """The settings stay with the checkpoints to the end, so others are refused there too."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    args = [str(a).replace(str(finished[0]), str(copy)) for a in make_inputs(copy)]
+    (copy / "out").rename(copy / "out.part")
     assert "another learning_rate" in run(*args, "--set", "learning_rate=9e-3", status=1)
     run(*args)
-    assert weights(task / "out") == weights(finished[0] / "out")
+    assert weights(copy / "out") == weights(finished[0] / "out")
 
 
 SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
@@ -158,9 +158,9 @@ def test_kill_9_changes_nothing(finished, tmp_path):
 
     SUZURI_KILLS=20 for the long version.
     """
-    rng, args = random.Random(0), make_task(tmp_path)
+    rng, args = random.Random(0), make_inputs(tmp_path)
     for kill in range(KILLS):
-        if (tmp_path / "out").exists():  # it got through in spite of all: once more
+        if (tmp_path / "out").exists():  # it finished in spite of the kill: once more
             shutil.rmtree(tmp_path / "out")
         process = start(*args, f"THREADS={1 + kill % 2}")
         wait_for(process, "step")
@@ -175,7 +175,7 @@ def test_kill_9_changes_nothing(finished, tmp_path):
 
 def test_kill_9_right_after_a_step(finished, tmp_path):
     """The same for certain: it dies after step n, for some n between and at checkpoints and evaluations."""
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     for n in (2, 4, 5, 7, 11):
         run(*args, f"DIE_AFTER={n}", status=-9)
     run(*args)
@@ -185,7 +185,7 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
 
 @pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_ends(finished, tmp_path, signum, status):
-    args = make_task(tmp_path, {"save_steps": 10_000})
+    args = make_inputs(tmp_path, {"save_steps": 10_000})
     process = start(*args, "THREADS=2")
     wait_for(process, "step 2 of")
     begun = time.monotonic()
@@ -193,18 +193,18 @@ def test_signal_saves_and_ends(finished, tmp_path, signum, status):
     process.join()
     assert process.exitcode == status and time.monotonic() - begun < 10
     saved = [name for name in os.listdir(tmp_path / "out.part/checkpoints") if name.startswith("step-")]
-    assert len(saved) == 1 and "the same command goes on" in stderr_of(process)
-    assert "going on after step" in run(*args)
+    assert len(saved) == 1 and "the same command continues" in stderr_of(process)
+    assert "continues after step" in run(*args)
     assert weights(tmp_path / "out") == weights(finished[0] / "out")
 
 
 def test_truncated_checkpoint_is_passed_over(finished, tmp_path):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     run(*args, "DIE_AFTER=8", status=-9)
     newest = max((tmp_path / "out.part/checkpoints").glob("step-*"))
     newest.write_bytes(newest.read_bytes()[:-1000])
     stderr = run(*args)
-    assert f"{newest.name}: damaged" in stderr and "going on after step 3 of 12" in stderr
+    assert f"{newest.name}: damaged" in stderr and "continues after step 3 of 12" in stderr
     assert weights(tmp_path / "out") == weights(finished[0] / "out")
 
 
@@ -219,10 +219,10 @@ def test_truncated_checkpoint_is_passed_over(finished, tmp_path):
     ],
 )
 def test_changed_settings_are_refused(finished, tmp_path, change, named):
-    shutil.copytree(finished[0], tmp_path / "task")
-    args = [str(a).replace(str(finished[0]), str(tmp_path / "task")) for a in make_task(tmp_path / "task")]
+    shutil.copytree(finished[0], tmp_path / "copy")
+    args = [str(a).replace(str(finished[0]), str(tmp_path / "copy")) for a in make_inputs(tmp_path / "copy")]
     if change == "data":
-        write_shard(tmp_path / "task/shards/train-002.safetensors", tmp_path / "task/tokenizer", 9)
+        write_shard(tmp_path / "copy/shards/train-002.safetensors", tmp_path / "copy/tokenizer", 9)
         change = []
     stderr = run(*args, "--set", "max_steps=14", *change, status=1)
     assert f"was begun with another {named}" in stderr and "make clean-model-out" in stderr
@@ -230,7 +230,7 @@ def test_changed_settings_are_refused(finished, tmp_path, change, named):
 
 
 def test_init_continues_with_the_weights_only(finished, tmp_path):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     stderr = run(*args, "--init", finished[0] / "out", "--set", "max_steps=2", "--set", "learning_rate=1e-9")
     start_loss = lines_of(tmp_path / "out")[0]["eval_loss"]
     assert abs(start_loss - lines_of(finished[0] / "out")[-1]["eval_loss"]) < 1e-6, stderr
@@ -279,23 +279,24 @@ def recipe(**keys):
         (larger_vocabulary, "vocab_size is 50, but 99"),
         (long_sequences, "sequences of up to 60 tokens, the model takes 37; pack with a smaller --max-seq-length"),
         (truncated_shard, "cut short"),
-        (no_shards, "no train-*.safetensors in it"),
+        (no_shards, "has no train-*.safetensors"),
         (recipe(lerning_rate=1), "unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
-        (recipe(per_device_train_batch_size=8), "is a key of run_mlm.py; here it is batch_tokens"),
-        (recipe(model_type="bert"), "here it is model_config_file"),
+        (recipe(per_device_train_batch_size=8), "is a key of tiny-plm or run_mlm.py; in its place: batch_tokens"),
+        (recipe(train_path="a.txt"), "in its place: the option --train DIR"),
+        (recipe(model_type="bert"), "in its place: model_config_file"),
         (recipe(batch_tokens=100), "batch_tokens is 100, but must be a multiple of chunk_tokens (128)"),
         (recipe(precision="fp8"), "must be one of auto, fp32, bf16, fp16"),
         (recipe(num_train_epochs=float("inf")), "num_train_epochs is Infinity, but must be a number above 0"),
-        (recipe(seed=1 << 64), "but must be a whole number from 0 on"),
+        (recipe(seed=1 << 64), "but must be a whole number of at least 0"),
         (misspelt_model, "unknown key 'num_hidden_layer' for a bert model; did you mean 'num_hidden_layers'?"),
         (recipe(model_config_file="-"), "needs model_config_file"),
         (recipe(model_config_file=3), "model_config_file is 3, but must be a path or null"),
-        (recipe(model_config_file="nowhere.json"), "neither beside the recipe nor in the current directory"),
+        (recipe(model_config_file="nowhere.json"), "neither in the folder of the recipe nor in the current directory"),
         (recipe(chunk_tokens=32), "chunk_tokens is less than the longest sequence"),
     ],
 )
 def test_errors_are_one_line(tmp_path, spoil, message):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     spoil(tmp_path)
     stderr = run(*args, status=1)
     assert message in stderr and len(stderr.splitlines()) == 1 and stderr.startswith("train-mlm: ")
@@ -303,15 +304,15 @@ def test_errors_are_one_line(tmp_path, spoil, message):
 
 
 def test_foreign_folder_is_spared(tmp_path):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("years of work")
-    assert "is not ours" in run(*args, status=1)
+    assert "train-mlm did not make it" in run(*args, status=1)
     assert (tmp_path / "out/thesis.tex").read_text() == "years of work"
 
 
 def test_nan_names_step_batch_and_checkpoint(tmp_path):
-    stderr = run(*make_task(tmp_path), "--set", "learning_rate=1e30", "--set", "warmup_steps=0", status=1)
+    stderr = run(*make_inputs(tmp_path), "--set", "learning_rate=1e30", "--set", "warmup_steps=0", status=1)
     error = stderr.splitlines()[-1]
     assert re.search(r"step \d+: the loss is (nan|inf)", error) or "gradient's norm" in error
     assert "last good checkpoint" in error and "train-000.safetensors tokens" in error
@@ -320,21 +321,21 @@ def test_nan_names_step_batch_and_checkpoint(tmp_path):
 
 
 def test_dry_run_trains_nothing(tmp_path):
-    stderr = run(*make_task(tmp_path), "--dry-run")
+    stderr = run(*make_inputs(tmp_path), "--dry-run")
     for word in ("parameters", "tokens", "steps", "memory", "time"):
         assert word in stderr
     assert not (tmp_path / "out.part").exists()
 
 
 def test_bf16_follows_fp32(finished, tmp_path):
-    run(*make_task(tmp_path), "--set", "precision=bf16")
+    run(*make_inputs(tmp_path), "--set", "precision=bf16")
     mine, theirs = ([line["loss"] for line in lines_of(p / "out") if "loss" in line] for p in (tmp_path, finished[0]))
     assert mine != theirs and max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) < 0.05
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=SLOW)])
 def test_torchrun_matches_one_process(finished, tmp_path, bin_dir, world):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world),
@@ -352,7 +353,7 @@ def test_torchrun_matches_one_process(finished, tmp_path, bin_dir, world):
 
 
 def test_a_dying_rank_ends_all_and_the_next_start_resumes(finished, tmp_path, bin_dir):
-    args = make_task(tmp_path)
+    args = make_inputs(tmp_path)
     process = subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -368,9 +369,9 @@ def test_a_dying_rank_ends_all_and_the_next_start_resumes(finished, tmp_path, bi
     os.kill(int(ranks[1]), signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     # torchrun tells the other rank to stop, which may be before that one has noticed by itself.
-    assert process.returncode != 0 and ("lost another rank" in stderr or "the same command goes on" in stderr)
+    assert process.returncode != 0 and ("lost another rank" in stderr or "the same command continues" in stderr)
     saved = max(int(p.name[5:13]) for p in (tmp_path / "out.part/checkpoints").glob("step-*"))
-    assert f"going on after step {saved} of {saved + 2}" in run(*args, "--set", f"max_steps={saved + 2}")
+    assert f"continues after step {saved} of {saved + 2}" in run(*args, "--set", f"max_steps={saved + 2}")
 
 
 def write_sparse_shard(path, tokens, length=500):
@@ -395,28 +396,28 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
     for tokens in (50_000_000, 5_000_000_000):
         folder = tmp_path / str(tokens)
         settings = [f"{k}={v}" for k, v in {"chunk_tokens": 8192, "batch_tokens": 32768, "max_steps": 100_000}.items()]
-        args = make_task(folder, model={"max_position_embeddings": 512}, pieces_before=["w"])  # id 0 is a word
+        args = make_inputs(folder, model={"max_position_embeddings": 512}, pieces_before=["w"])  # id 0 is a word
         write_sparse_shard(folder / "shards/train-000.safetensors", tokens)
         assert (folder / "shards/train-000.safetensors").stat().st_size > 2 * tokens
         begun = time.process_time()
-        trainer = in_process(args, settings)
-        run_ = Run(trainer)
-        run_.folder.open()
-        run_.resume()
-        loss, _ = trainer.train_step(0, trainer.batches.of_step(0))
+        runner = in_process(args, settings)
+        loop = TrainingLoop(runner, str(folder / "out"))
+        loop.folder.open()
+        loop.resume()
+        loss, _ = runner.train_step(0, runner.batches.of_step(0))
         first = time.process_time() - begun
         assert torch.isfinite(loss)
-        run_.step, run_.losses = 1, [loss.item()]
-        run_.save()
+        loop.step, loop.losses = 1, [loss.item()]
+        loop.save()
 
         begun = time.process_time()
-        trainer = in_process(args, settings)
-        run_ = Run(trainer)
-        run_.folder.open()
-        run_.resume()
-        assert run_.step == 1
-        last = trainer.task.axis.num_chunks // 4 - 1
-        assert len(trainer.batches.of_step(last)) == 4
+        runner = in_process(args, settings)
+        loop = TrainingLoop(runner, str(folder / "out"))
+        loop.folder.open()
+        loop.resume()
+        assert loop.step == 1
+        last = runner.inputs.axis.num_chunks // 4 - 1
+        assert len(runner.batches.of_step(last)) == 4
         seconds[tokens] = first, time.process_time() - begun
     print("CPU seconds to the first step, and to resume:", seconds)
     small, large = seconds.values()

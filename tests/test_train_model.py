@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import SPECIAL, in_process, make_inputs, write_shard, write_tokenizer
 from suzuri.errors import DataError
 from suzuri.shards.shard_file import Shard
 from suzuri.training.attention import attention_dropout
-from suzuri.training.cpu_threads import Cores
+from suzuri.training.cpu_threads import CpuWorkers
 from suzuri.training.masking import IGNORED, Masker, mix64
 from suzuri.training.model import (
     FlatModel,
@@ -24,9 +25,8 @@ from suzuri.training.model import (
     set_dropout,
 )
 from suzuri.training.schedule import learning_rate
-from suzuri.training.step import Stopped
-from suzuri.training.token_axis import Axis, by_length, micro_batches
-from trainer import SPECIAL, in_process, make_task, write_shard, write_tokenizer
+from suzuri.training.step import StopRequested
+from suzuri.training.token_axis import TokenAxis, by_length, micro_batches
 
 PIECES = SPECIAL + [f"w{i}" for i in range(94)]
 # Odd sizes on purpose.
@@ -69,7 +69,7 @@ def batch(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
     write_tokenizer(folder / "tokenizer")
     write_shard(folder / "train-000.safetensors", folder / "tokenizer", 60)
-    axis = Axis([Shard(folder / "train-000.safetensors")], 257)
+    axis = TokenAxis([Shard(folder / "train-000.safetensors")], 257)
     return by_length(next(micro_batches(axis, Masker(PIECES, range(5), 4), 0, range(3), 3, 0)))
 
 
@@ -202,16 +202,16 @@ def test_micro_batches_change_neither_loss_nor_gradients(tmp_path, at_once):
     """A whole step at 128, 256 and 512 tokens at once; chunk 5 is the short one, so a smaller divisor counts, too."""
     results = []
     for tokens in (128, at_once):
-        trainer = in_process(make_task(tmp_path / str(tokens)), [f"micro_batch_tokens={tokens}", "max_grad_norm=1e9"])
+        runner = in_process(make_inputs(tmp_path / str(tokens)), [f"micro_batch_tokens={tokens}", "max_grad_norm=1e9"])
         kept = {}
-        step = trainer.optimizers[0].step
-        trainer.optimizers[0].step = lambda *a, t=trainer, k=kept, s=step: (
+        step = runner.optimizers[0].step
+        runner.optimizers[0].step = lambda *a, t=runner, k=kept, s=step: (
             k.update({n: p.grad.clone() for n, p in t.model.named_parameters()}), s(*a),
         )  # fmt: skip
         for s in range(
-            trainer.task.axis.num_chunks // 4 + 1
+            runner.inputs.axis.num_chunks // 4 + 1
         ):  # past the end of an epoch: the short chunk is among them
-            loss, _ = trainer.train_step(s, trainer.batches.of_step(s))
+            loss, _ = runner.train_step(s, runner.batches.of_step(s))
         results.append((loss.item(), kept))
     (loss_a, a), (loss_b, b) = results
     assert abs(loss_a - loss_b) < 1e-6
@@ -220,19 +220,19 @@ def test_micro_batches_change_neither_loss_nor_gradients(tmp_path, at_once):
 
 
 def test_the_cores_of_a_cpu_change_nothing(tmp_path):
-    """Three steps with a chunk a core, and with one core: the same weights to the bit."""
+    """Three steps with one chunk per core, and with one core: the same weights to the bit."""
     found, workers = [], []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            trainer = in_process(make_task(tmp_path / str(threads)), [])
-            workers.append(trainer.cores.workers)
-            with trainer.together():
+            runner = in_process(make_inputs(tmp_path / str(threads)), [])
+            workers.append(runner.workers.count)
+            with runner.all_threads():
                 assert torch.get_num_threads() == threads
             assert torch.get_num_threads() == 1
             for s in range(3):
-                trainer.train_step(s, trainer.batches.of_step(s))
-            found.append(trainer.model.state_dict())
+                runner.train_step(s, runner.batches.of_step(s))
+            found.append(runner.model.state_dict())
     finally:
         torch.set_num_threads(1)
     assert workers == [1, 3]
@@ -241,24 +241,30 @@ def test_the_cores_of_a_cpu_change_nothing(tmp_path):
 
 def test_a_signal_does_not_wait_for_the_cores():
     def stop():
-        raise Stopped
+        raise StopRequested
 
-    cores, begun = Cores(2), time.monotonic()
-    with pytest.raises(Stopped):
+    cores, begun = CpuWorkers(2), time.monotonic()
+    with pytest.raises(StopRequested):
         list(cores.map(time.sleep, [5, 5], lambda: time.monotonic() > begun + 0.3 and stop()))
     assert time.monotonic() - begun < 2
 
 
 def test_dropout_is_reseeded_by_step(tmp_path):
-    trainer = in_process(make_task(tmp_path), ["dropout=0.3"])
-    weights = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    runner = in_process(make_inputs(tmp_path), ["dropout=0.3"])
+    weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
     losses = []
     for step in (0, 0, 1):
-        trainer.model.load_state_dict(weights)
-        trainer.optimizers[0].state.clear()
+        runner.model.load_state_dict(weights)
+        runner.optimizers[0].state.clear()
         torch.manual_seed(int(torch.randint(1 << 30, ())) + step)  # whatever else has drawn numbers
-        losses.append(trainer.train_step(step, trainer.batches.of_step(0))[0].item())
+        losses.append(runner.train_step(step, runner.batches.of_step(0))[0].item())
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_remarks_are_for_the_caller_to_print(tmp_path, capfd):
+    runner = in_process(make_inputs(tmp_path), ["torch_compile=true"])
+    assert ["compiles for every batch" in remark for remark in runner.remarks] == [True]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_learning_rates():

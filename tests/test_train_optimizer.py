@@ -1,16 +1,16 @@
-"""Muon beside AdamW, and a masking rate that changes for the end of a run."""
+"""Muon together with AdamW, and a masking rate that changes for the end of a run."""
 
 import json
 import subprocess
 import sys
 
 import pytest
+from small_runs import environment, in_process, make_inputs, run
 from suzuri.training.optimizer import hidden_matrices, make_optimizers
 from suzuri.training.recipe import DEFAULTS
 from test_train_mlm import lines_of, weights, without_speed
 from test_train_model import ARCHITECTURES, make
 from torch import nn
-from trainer import environment, in_process, make_task, run
 
 BOTH = ["--set", "optim=muon", "--set", "mlm_probability=0.3", "--set", "mlm_probability_tail=0.15"]
 TAIL = ["--set", "mlm_tail_ratio=0.5"]
@@ -50,18 +50,18 @@ def test_muon_steps_are_as_large_as_adamws(tmp_path):
     """At the same learning_rate: the mean square of a layer's update is within a factor of 3 (0.2² · lr² by design)."""
     moved = {}
     for optim in ("adamw", "muon"):
-        trainer = in_process(make_task(tmp_path / optim), [f"optim={optim}", "warmup_steps=0", "weight_decay=0"])
-        before = [p.detach().clone() for p in hidden_matrices(trainer.model)]
+        runner = in_process(make_inputs(tmp_path / optim), [f"optim={optim}", "warmup_steps=0", "weight_decay=0"])
+        before = [p.detach().clone() for p in hidden_matrices(runner.model)]
         for step in range(3):
-            trainer.train_step(step, trainer.batches.of_step(step))
-        after = hidden_matrices(trainer.model)
+            runner.train_step(step, runner.batches.of_step(step))
+        after = hidden_matrices(runner.model)
         moved[optim] = sum(((a - b) ** 2).mean().item() for a, b in zip(after, before, strict=True)) ** 0.5
     assert 1 / 5 < moved["muon"] / moved["adamw"] < 1.5
 
 
 def test_resumes_to_the_bit_with_muon_and_a_tail(tmp_path):
     """Killed before, at and after the step (6) at which the masking rate changes."""
-    whole, killed = make_task(tmp_path / "whole"), make_task(tmp_path / "killed")
+    whole, killed = make_inputs(tmp_path / "whole"), make_inputs(tmp_path / "killed")
     run(*whole, *BOTH, *TAIL)
     for n in (5, 7):
         run(*killed, *BOTH, *TAIL, f"DIE_AFTER={n}", status=-9)
@@ -80,12 +80,12 @@ def test_resumes_to_the_bit_with_muon_and_a_tail(tmp_path):
 
 def test_shapes_are_static_within_each_masking_rate(tmp_path):
     settings = [s for s in BOTH + TAIL if s != "--set"]
-    trainer = in_process(make_task(tmp_path), settings)
+    runner = in_process(make_inputs(tmp_path), settings)
     for step, rate in ((0, 0.3), (5, 0.3), (6, 0.15), (11, 0.15)):
-        for inputs, _ in trainer.batches.of_step(step):
+        for inputs, _ in runner.batches.of_step(step):
             assert len(inputs["rows"]) == len(inputs["labels"]) == round(rate * 128)
-        assert trainer.predictions(step) == 4 * round(rate * 128)
-    assert trainer.task.largest_masker.probability == 0.3
+        assert runner.predictions(step) == 4 * round(rate * 128)
+    assert runner.inputs.largest_masker.probability == 0.3
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_shapes_are_static_within_each_masking_rate(tmp_path):
     ],
 )
 def test_errors(tmp_path, setting, message):
-    assert message in run(*make_task(tmp_path), "--set", setting, status=1)
+    assert message in run(*make_inputs(tmp_path), "--set", setting, status=1)
 
 
 def test_initializer_range_can_be_set(tmp_path):
     stds = {}
     for value in ("0.02", "0.3"):
-        trainer = in_process(make_task(tmp_path / value))
-        assert trainer.model.config.initializer_range == 0.02
+        runner = in_process(make_inputs(tmp_path / value))
+        assert runner.model.config.initializer_range == 0.02
         from suzuri.training.model import new_model
 
-        words = trainer.task.vocabulary
+        words = runner.inputs.vocabulary
         model = new_model(tmp_path / value / "model.json", {"initializer_range": float(value)}, words, 0)
         stds[value] = model.get_input_embeddings().weight.std().item()
     assert stds["0.3"] == pytest.approx(15 * stds["0.02"], rel=0.01)
@@ -115,10 +115,10 @@ def test_initializer_range_can_be_set(tmp_path):
 
 def test_muon_under_torchrun_follows_one_process(tmp_path, bin_dir):
     """Sums in another order, rounded to bf16 inside Muon: close, not equal."""
-    run(*make_task(tmp_path / "one"), *BOTH)
+    run(*make_inputs(tmp_path / "one"), *BOTH)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, bin_dir / "train-mlm", *map(str, make_task(tmp_path / "two")), *BOTH],
+        [*torchrun, bin_dir / "train-mlm", *map(str, make_inputs(tmp_path / "two")), *BOTH],
         capture_output=True, text=True, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import SPECIAL, write_shard, write_tokenizer
 from suzuri.shards.shard_file import Shard
 from suzuri.training.masking import IGNORED, NEVER, Masker, mix64, smallest
-from suzuri.training.token_axis import Axis, Chunk, assemble, by_length, mask_key, micro_batches, permuted
-from trainer import SPECIAL, write_shard, write_tokenizer
+from suzuri.training.token_axis import Chunk, TokenAxis, assemble, by_length, mask_key, micro_batches, permuted
 
 PIECES = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(94)]
 
@@ -52,7 +52,7 @@ def test_permutation_differs_by_key_and_mixes():
 
 
 def test_every_token_once_an_epoch_in_another_order(shards):
-    axis = Axis(shards, 128)
+    axis = TokenAxis(shards, 128)
     assert axis.num_tokens % 128, "the last chunk should be a short one here"
     whole = np.concatenate([s.tokens for s in shards])
     orders = []
@@ -66,7 +66,7 @@ def test_every_token_once_an_epoch_in_another_order(shards):
 
 
 def test_chunks_cut_sequences_only_at_their_ends(shards):
-    axis = Axis(shards, 128)
+    axis = TokenAxis(shards, 128)
     starts = np.concatenate([s.offsets[:-1] + base for s, base in zip(shards, [0, *axis.ends[:-1]], strict=True)])
     for c in range(axis.num_chunks):
         chunk, at = axis.chunk(c), c * 128
@@ -86,7 +86,7 @@ def sequences(batch):
 
 
 def test_batches_keep_tokens_positions_and_sequences(shards):
-    axis, quiet = Axis(shards, 128), masker(0.001)  # nothing is masked: round(0.128) = 0
+    axis, quiet = TokenAxis(shards, 128), masker(0.001)  # nothing is masked: round(0.128) = 0
     pad = 0
     for flat in micro_batches(axis, quiet, 0, range(axis.num_chunks), 3, pad):
         batch = by_length(flat)
@@ -98,13 +98,13 @@ def test_batches_keep_tokens_positions_and_sequences(shards):
             np.split(batch["input_ids"], edges), np.split(batch["position_ids"], edges), strict=True
         ):
             assert (np.diff(positions) == 1).all()
-            assert positions[0] == 0 or ids[0] != 2  # only what a chunk's start has cut begins later
+            assert positions[0] == 0 or ids[0] != 2  # only a sequence cut by the chunk's start begins later
             assert (ids[1:] != 2).all() and (ids[:-1] != 3).all()
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_masks_are_exact_in_number_and_spare_special_tokens(shards, whole_words):
-    axis, mask = Axis(shards, 128), masker(whole_words=whole_words)
+    axis, mask = TokenAxis(shards, 128), masker(whole_words=whole_words)
     for c in range(axis.num_chunks):
         tokens = axis.chunk(c).tokens
         inputs, rows, labels = mask_one(mask, tokens, mask_key(0, c))
@@ -116,7 +116,7 @@ def test_masks_are_exact_in_number_and_spare_special_tokens(shards, whole_words)
 
 
 def test_whole_words_are_masked_whole(shards):
-    axis, mask = Axis(shards, 512), masker(whole_words=True)
+    axis, mask = TokenAxis(shards, 512), masker(whole_words=True)
     for c in range(axis.num_chunks):
         tokens = axis.chunk(c).tokens
         _, rows, _ = mask_one(mask, tokens, mask_key(0, c))
@@ -128,7 +128,7 @@ def test_whole_words_are_masked_whole(shards):
 
 
 def test_eighty_ten_ten():
-    """Over 150,000 predictions each share lies within 4 standard deviations, each token is as likely as any other."""
+    """Over 150,000 predictions each share is within 4 standard deviations, each token is as likely as any other."""
     mask, rng = masker(), np.random.default_rng(0)
     kinds, random = np.zeros(3), np.zeros(99)
     position = np.zeros(8192)
@@ -151,7 +151,7 @@ def test_eighty_ten_ten():
 
 
 def test_masks_follow_from_seed_and_visit_alone(shards):
-    axis, tokens = Axis(shards, 128), Axis(shards, 128).chunk(3).tokens
+    axis, tokens = TokenAxis(shards, 128), TokenAxis(shards, 128).chunk(3).tokens
     mask = masker()
     first = mask_one(mask, tokens, mask_key(0, 3))[1]
     assert np.array_equal(first, mask_one(mask, tokens, mask_key(0, 3))[1])
@@ -181,7 +181,7 @@ def test_the_quick_way_and_the_careful_one_choose_the_same(special):
     _, rows, labels = mask(tokens, [2000] * 3, keys)
     alone = [mask_one(mask, row, key)[1] for row, key in zip(tokens, keys, strict=True)]
     careful = masker()
-    careful.usual = lambda *_: None
+    careful.fast_choice = lambda *_: None
     assert np.array_equal(careful(tokens, [2000] * 3, keys)[1], rows)
     assert np.array_equal(rows[labels != IGNORED], np.concatenate([i * 2000 + found for i, found in enumerate(alone)]))
     wanted = [min(300, int((row >= 5).sum())) for row in tokens]
@@ -209,7 +209,7 @@ def test_smallest_never_takes_what_must_not_be_masked():
 
 def test_same_batch_for_any_ranks_and_micro_batches(shards):
     """The ids and masks that 1, 2 and 4 ranks see together, at 1, 2 or 3 chunks at once, are the same."""
-    axis, mask, visits = Axis(shards, 128), masker(), range(8, 16)
+    axis, mask, visits = TokenAxis(shards, 128), masker(), range(8, 16)
     seen = set()
     for world in (1, 2, 4):
         for at_once in (1, 2, 3):
@@ -231,7 +231,7 @@ def test_loader_speed(tmp_path):
 
     write_tokenizer(tmp_path / "tokenizer")
     write_shard(tmp_path / "train-000.safetensors", tmp_path / "tokenizer", 3000)
-    axis, mask = Axis([Shard(tmp_path / "train-000.safetensors")], 8192), masker()
+    axis, mask = TokenAxis([Shard(tmp_path / "train-000.safetensors")], 8192), masker()
     start = time.thread_time()
     count = sum(len(b["input_ids"]) for b in micro_batches(axis, mask, 0, range(40), 4, 0))
     assert count / (time.thread_time() - start) > 6e6

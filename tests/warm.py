@@ -1,4 +1,4 @@
-"""What a test's train-mlm is forked from: the imports done, nothing else (see trainer.start)."""
+"""The process that a test's train-mlm is forked from, with the imports done (see small_runs.start)."""
 
 import os
 import runpy
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if "pytest" not in sys.modules:  # in the process to be forked from
+if "pytest" not in sys.modules:  # in the process to fork from
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = ["train-mlm"]
     sys.path.insert(0, str(ROOT / "lib"))
@@ -27,14 +27,14 @@ def main(args, stderr_path):
     orders = [a.split("=") for a in args if a.startswith(("DIE_AFTER=", "THREADS="))]
     deaths = [int(n) for what, n in orders if what == "DIE_AFTER"]
     suzuri.training.step.torch.set_num_threads(max([1, *(int(n) for what, n in orders if what == "THREADS")]))
-    step = suzuri.training.step.Trainer.train_step
+    step = suzuri.training.step.StepRunner.train_step
 
-    def dying(self, s, batches):
-        found = step(self, s, batches)
+    def dying(self, s, micro_batches):
+        found = step(self, s, micro_batches)
         if s + 1 in deaths:
             os.kill(os.getpid(), 9)
         return found
 
-    suzuri.training.step.Trainer.train_step = dying
+    suzuri.training.step.StepRunner.train_step = dying
     sys.argv = ["train-mlm", *(a for a in args if a.split("=") not in orders)]
     runpy.run_path(str(ROOT / "bin/train-mlm"), run_name="__main__")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Training speed beside Hugging Face's Trainer, both sides in one run: the same sequences, model, precision.
+"""Training speed compared with Hugging Face's Trainer, in one run: the same sequences, model, precision.
 
-Real tokens a second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling on the batches
+Real tokens per second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling on the batches
 that train_sampling_strategy="group_by_length" makes of the whole set, with fused AdamW: at the best of several batch
 sizes, and on a CPU also with tiny-plm's step, 256 sentences in one batch. Dropout is 0 on both sides. On a machine
 with a GPU the same command measures the tiny and the base model there, with MFU (model.flops over the data sheet's
@@ -30,19 +30,19 @@ from suzuri.environment import keep_memory  # noqa: E402
 from suzuri.shards.shard_file import Shard  # noqa: E402
 from suzuri.tokenizer import tokenizer_folder  # noqa: E402
 from suzuri.training.batches import ahead  # noqa: E402
-from suzuri.training.hardware import peak_flops  # noqa: E402
-from suzuri.training.inputs import Task  # noqa: E402
+from suzuri.training.inputs import TrainingInputs  # noqa: E402
 from suzuri.training.masking import Masker  # noqa: E402
 from suzuri.training.model import Vocabulary, flops  # noqa: E402
 from suzuri.training.recipe import read_recipe  # noqa: E402
-from suzuri.training.step import Trainer  # noqa: E402
-from suzuri.training.token_axis import Axis, micro_batches  # noqa: E402
+from suzuri.training.step import StepRunner  # noqa: E402
+from suzuri.training.throughput import peak_flops  # noqa: E402
+from suzuri.training.token_axis import TokenAxis, micro_batches  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402
 from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: E402
 
 BATCHES = {True: (64, 128, 256, 512, 1024), False: (16, 32, 64)}  # of the peer, with and without a GPU: the best counts
-TINY_PLM_BATCH = 256  # sentences a step
+TINY_PLM_BATCH = 256  # sentences per step
 
 
 def prepare(data, out, quick):
@@ -67,33 +67,34 @@ def prepare(data, out, quick):
 
 
 def ours(folder, config, settings, compile_seconds):
-    """A Trainer of the project over the shard."""
-    args = argparse.Namespace(
-        recipe=f"{ROOT}/configs/train-{config}-own.json",
-        train=[folder],
-        valid=f"{folder}/valid.safetensors",
-        tokenizer=f"{folder}/tokenizer",
-        output=f"{folder}/unused",
-        init=None,
+    """A StepRunner over the shard, its first step done."""
+    recipe = f"{ROOT}/configs/train-{config}-cc100-ja.json"
+    runner = StepRunner(
+        TrainingInputs(
+            recipe,
+            *read_recipe(recipe, settings),
+            train=[folder],
+            valid=f"{folder}/valid.safetensors",
+            tokenizer=f"{folder}/tokenizer",
+        )
     )
-    trainer = Trainer(Task(args, *read_recipe(args.recipe, settings)))
     start = time.perf_counter()
-    trainer.train_step(0, trainer.batches.of_step(0))
+    runner.train_step(0, runner.batches.of_step(0))
     synchronize()
     compile_seconds.append(time.perf_counter() - start)
-    return trainer
+    return runner
 
 
-def run_ours(trainer, steps, first=1):
-    """(real tokens a second, FLOP/s)."""
-    prepared = ahead(map(trainer.batches.of_step, range(first, first + steps)))  # as Run has it
+def run_ours(runner, steps, first=1):
+    """(real tokens per second, FLOP/s)."""
+    prepared = ahead(map(runner.batches.of_step, range(first, first + steps)))  # as TrainingLoop has it
     done, work, start = 0, 0, time.perf_counter()
     for step in range(first, first + steps):
         batches = next(prepared)
-        trainer.train_step(step, batches)
-        done += trainer.recipe["batch_tokens"]
+        runner.train_step(step, batches)
+        done += runner.recipe["batch_tokens"]
         squares = sum(squares for _, squares in batches)
-        work += flops(trainer.model, trainer.recipe["batch_tokens"], trainer.predictions(step), squares)
+        work += flops(runner.model, runner.recipe["batch_tokens"], runner.predictions(step), squares)
     synchronize()
     seconds = time.perf_counter() - start
     return done / seconds, work / seconds
@@ -125,7 +126,7 @@ def grouped_by_length(lengths, batch, accumulate, steps):
 
 
 def run_peer(folder, model_config, precision, batch, accumulate, steps):
-    """Real tokens a second of Hugging Face's Trainer; None where its batch does not fit."""
+    """Real tokens per second of Hugging Face's Trainer; None if its batch does not fit."""
     shard, words = Shard(f"{folder}/train-000.safetensors"), tokenizer_folder.load(f"{folder}/tokenizer")
     collate, count = DataCollatorForLanguageModeling(words, mlm_probability=0.15), [0]
 
@@ -158,9 +159,9 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
 
 
 def apart(function, *args):
-    """function(*args) in a process of its own, which neither finds our memory and threads nor leaves its own."""
+    """function(*args) in a process of its own, so that it neither finds our memory and threads nor leaves its own."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # what our side has kept: the peer has the whole GPU, too
+        torch.cuda.empty_cache()  # what our side has kept: the peer gets the whole GPU too
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
@@ -171,8 +172,8 @@ def synchronize():
 
 
 def loader_speed(folder):
-    """{"k chunks at once": tokens a second of one thread's time, masks included; "ahead": the same by the clock}."""
-    axis, words = Axis([Shard(f"{folder}/train-000.safetensors")], 8192), Vocabulary(f"{folder}/tokenizer")
+    """{"k chunks at once": tokens per second of one thread's CPU time, with masks; "ahead": of wall time}."""
+    axis, words = TokenAxis([Shard(f"{folder}/train-000.safetensors")], 8192), Vocabulary(f"{folder}/tokenizer")
     masker, found = Masker(words.pieces, words.ids.values(), words.ids["mask_token"]), {}
     for at_once in (1, 4, 16):
         best = 0.0
@@ -186,7 +187,7 @@ def loader_speed(folder):
     return found | {"ahead": count / (time.perf_counter() - start)}
 
 
-def profile(trainer, first, steps):
+def profile(runner, first, steps):
     """(table of the top operations, share of the time in which the GPU computes, seconds): the rest are launch gaps.
 
     Of some steps on a GPU. On a CPU of one micro-batch, forward and backward, in this thread: of the threads that
@@ -194,14 +195,14 @@ def profile(trainer, first, steps):
     """
     cuda = torch.cuda.is_available()
     kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
-    inputs, _ = trainer.batches.of_step(first)[0]
+    inputs, _ = runner.batches.of_step(first)[0]
     synchronize()
     with torch.profiler.profile(activities=kinds) as found:
         start = time.perf_counter()
         if cuda:
-            run_ours(trainer, steps, first)
+            run_ours(runner, steps, first)
         else:
-            trainer.gradients(inputs)
+            runner.gradients(inputs)
         seconds = time.perf_counter() - start
     busy = sum(e.self_device_time_total for e in found.key_averages()) / 1e6 if cuda else float("nan")
     key = "self_device_time_total" if cuda else "self_cpu_time_total"
@@ -212,7 +213,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", required=True, help="scratch folder")
     p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
-    p.add_argument("--profile", action="store_true", help="write the top operations of a step to OUT, too")
+    p.add_argument("--profile", action="store_true", help="also write the top operations of a step to OUT")
     p.add_argument("--precision", choices=("fp32", "bf16"), help="measure in this one only")
     p.add_argument("--quick", action="store_true", help="one round of one step with a tiny model: does it work at all?")
     args = p.parse_args()
@@ -234,17 +235,17 @@ def main():
 
 def compare(folder, config, precision, gpu, args):
     """Both sides in turn, on one model: the figures, printed and returned."""
-    keep_memory()  # as Trainer does
+    keep_memory()  # as StepRunner does
     settings = [f"precision={precision}", "optim=adamw"] + ([] if gpu else ["batch_tokens=32768"])
     if args.quick:
         settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
         settings += ["model.num_attention_heads=4"]
     first_step = []
-    trainer = ours(folder, config, settings, first_step)
-    model_config = trainer.model.config.__class__(**trainer.model.config.to_dict())
+    runner = ours(folder, config, settings, first_step)
+    model_config = runner.model.config.__class__(**runner.model.config.to_dict())
     model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
-    # The same tokens a step as ours: sequences a step = batch_tokens / their mean length.
-    sequences = round(trainer.recipe["batch_tokens"] * trainer.task.axis.num_sequences / trainer.task.axis.num_tokens)
+    # As many tokens per step as ours: sequences per step = batch_tokens / their mean length.
+    sequences = round(runner.recipe["batch_tokens"] * runner.inputs.axis.num_sequences / runner.inputs.axis.num_tokens)
     best = 32
     if not args.quick:  # the peer's best batch size, found once
         tried = {}
@@ -254,33 +255,33 @@ def compare(folder, config, precision, gpu, args):
         print(f"# HF Trainer, real tokens/s by batch size: { {b: round(v) for b, v in tried.items()} }")
         best = max(tried, key=tried.get)
     steps, peer_steps = (1, 1) if args.quick else (20, 10) if gpu else (2, 1)
-    # Four such batches to a step of the optimizer: it costs the peer less than one each, as tiny-plm has it.
+    # Four such batches per step of the optimizer, as in tiny-plm: that costs the peer less than one each.
     peers = {best: max(1, sequences // best)} | ({} if gpu or args.quick else {TINY_PLM_BATCH: 4})
     mine, work, peer = [], [], {batch: [] for batch in peers}
     for turn in range(1 if args.quick else args.rounds):
-        speed, flop_rate = run_ours(trainer, steps, 1 + turn * steps)
+        speed, flop_rate = run_ours(runner, steps, 1 + turn * steps)
         mine.append(speed)
         work.append(flop_rate)
         for batch, accumulate in peers.items():
             peer[batch].append(apart(run_peer, folder, model_config, precision, batch, accumulate, peer_steps))
     speed = statistics.median(mine)
-    with trainer.together():
-        mfu = statistics.median(work) / peak_flops(trainer.ranks.device, trainer.dtype)
+    with runner.all_threads():
+        mfu = statistics.median(work) / peak_flops(runner.ranks.device, runner.dtype)
     for batch, speeds in peer.items():
         theirs = statistics.median(speeds)
         print(
             f"{config}\t{precision}\t{speed:,.0f}\t{theirs:,.0f} (batch {batch})\t{speed / theirs:.2f}\t{mfu:.1%}",
             flush=True,
         )
-    print(f"# first step, compilation included: {first_step[0]:.1f} s; {trainer.batches.at_once} chunks at once")
+    print(f"# first step, compilation included: {first_step[0]:.1f} s; {runner.batches.chunks_at_once} chunks at once")
     found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "mfu": mfu}
     if args.profile:
-        table, busy, seconds = profile(trainer, 1000, 3)
+        table, busy, seconds = profile(runner, 1000, 3)
         path = os.path.join(args.out, f"profile-{config}-{precision}.txt")
         with open(path, "w", encoding="utf-8") as f:
             f.write(table)
         print(f"# profile: {path}" + (f"; the GPU computes {busy:.0%} of {seconds:.2f} s" if gpu else ""))
-    return found | {"first_step_seconds": first_step[0], "chunks_at_once": trainer.batches.at_once}
+    return found | {"first_step_seconds": first_step[0], "chunks_at_once": runner.batches.chunks_at_once}
 
 
 if __name__ == "__main__":

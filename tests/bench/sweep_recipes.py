@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Train one small model by many recipes, equal in tokens, and make one table of them.
+"""A comparison of many recipes: one small model trained by each, with equal tokens, and a table of the results.
 
-Every recipe of RECIPES differs from "suzuri" in what its name says; "tiny-plm" is tiny-plm's own. All are trained
-on the same tokens' worth of $SUZURI_DATA's web text (by default ../shared/data beside the checkout) with one
-tokenizer, and measured by the validation loss at 15 % masking on other documents than those trained on, always the
-same masks. With --tasks each model is then fine-tuned, too (bin/finetune). A recipe has as many tokens as it took
-to come down to tiny-plm's final loss; "work" is a run's arithmetic (model.flops) beside that of "suzuri".
+Every recipe of RECIPES differs from "suzuri" in what its name says; "tiny-plm" is tiny-plm's own. All see the same
+number of tokens of $SUZURI_DATA's web text (by default ../shared/data next to the checkout) with one tokenizer. They
+are measured by the validation loss at 15 % masking, with fixed masks, on documents that are not in the training text.
+With --tasks each model is also fine-tuned (bin/finetune). In the table, "tokens to tiny-plm's loss" is when a recipe
+reaches tiny-plm's final loss; "work" is a run's arithmetic (model.flops) relative to that of "suzuri".
 
-Works in --out: data/ (shards, made once), runs/NAME/ (models, curves), results.json and recipes.md. What is there
-already is not made again: a sweep that was stopped goes on, --only NAME adds to it, and a run is what its settings
-say, so --tokens, --model and --seed have a folder each.
+Works in --out: data/ (shards, made once), runs/KEY/ (models, curves), results.json and recipes.md. What exists is not
+made again: a stopped sweep continues, and --only NAME adds to it. KEY is a hash of all settings of a run, so runs
+with other --tokens, --model or --seed do not replace one another.
 
-The default model is small enough for two CPU cores, and says little about a large one. On a GPU:
+The default model is small enough for two CPU cores, and says little about a large one. The second example is for a
+GPU.
 
 Example:
   tests/bench/sweep_recipes.py --out data/sweep
@@ -44,7 +45,7 @@ SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "
 SMALL_MODERNBERT = SMALL | {"model_type": "modernbert", "intermediate_size": 256, "global_attn_every_n_layers": 2}
 
 SUZURI = {
-    "chunk_tokens": 2048,  # at least two a step, of the smallest batch too: a core each
+    "chunk_tokens": 2048,  # at least two per step, also of the smallest batch: one per core
     "batch_tokens": 8192,
     "learning_rate": 2e-3,
     "warmup_ratio": 0.05,
@@ -52,7 +53,7 @@ SUZURI = {
     "weight_decay": 0.01,
 }
 RECIPES = {
-    # 256 sentences a step are about 8,192 tokens; the rest is run_mlm.py's default.
+    # 256 sentences per step are about 8,192 tokens; the rest is run_mlm.py's default.
     "tiny-plm": {
         "learning_rate": 5e-5,
         "warmup_ratio": 0.0,
@@ -124,7 +125,7 @@ def prepare(folder, vocab_size):
 
 
 def train(name, args, data, runs):
-    """Train by a recipe, or go on with it -> (its folder, the curve [(tokens, validation loss)], FLOPs)."""
+    """Train by a recipe, or continue -> (its folder, the curve [(tokens, validation loss)], FLOPs)."""
     given = SUZURI | RECIPES[name]
     shape = json.loads(Path(args.model).read_text()) if args.model else {"model_type": "bert"} | SMALL
     shape |= given.pop("model", {}) if not args.model else {}
@@ -170,7 +171,7 @@ def finetune(folder, args):
 
 
 def tokens_to_reach(curve, loss):
-    """Where a curve [(tokens, loss)] first comes down to `loss`, between its points on a line; None if never."""
+    """Where a curve [(tokens, loss)] first reaches `loss`, interpolated; None if never."""
     for (x0, y0), (x1, y1) in pairwise(curve):
         if y1 <= loss:
             return x1 if y0 <= y1 else x0 + (x1 - x0) * (y0 - max(loss, y1)) / (y0 - y1)

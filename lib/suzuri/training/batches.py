@@ -1,54 +1,64 @@
-"""A step's batches on their way to the model: this rank's share, cut into micro-batches, as tensors, made ahead."""
+"""The micro-batches of a step: this rank's share of its chunks as tensors, prepared in the background."""
 
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import torch
 
+from suzuri.training.inputs import TrainingInputs
+from suzuri.training.masking import Masker
 from suzuri.training.model import sequence_arguments
+from suzuri.training.ranks import Ranks
 from suzuri.training.token_axis import by_length, micro_batches
+
+Tensors = dict[str, Any]  # the model's keyword arguments and "labels"
 
 
 class Batches:
-    """Of a Task, for one of Ranks. `at_once` chunks go through the model together; it never changes the result."""
+    """`chunks_at_once` chunks go through the model together; their number never changes the result."""
 
-    def __init__(self, task, ranks, varlen):
-        self.task, self.ranks, self.varlen = task, ranks, varlen
-        self.at_once = 1
+    def __init__(self, inputs: TrainingInputs, ranks: Ranks, varlen: bool):
+        self.inputs, self.ranks, self.varlen = inputs, ranks, varlen
+        self.chunks_at_once = 1
 
-    def visits(self, step):
+    def visits(self, step: int) -> range:
         """The visits of a whole step, over all ranks."""
-        return range(step * self.task.chunks_per_step, (step + 1) * self.task.chunks_per_step)
+        return range(step * self.inputs.chunks_per_step, (step + 1) * self.inputs.chunks_per_step)
 
-    def mine(self, step):
-        """The part of a step that this rank takes; all ranks together take all of it."""
+    def own_visits(self, step: int) -> range:
+        """This rank's part of the visits of a step; together the ranks take all of them."""
         return self.visits(step)[self.ranks.rank :: self.ranks.world]
 
-    def of_step(self, step):
+    def of_step(self, step: int) -> list[tuple[Tensors, int]]:
         """The micro-batches of this rank in a step, ready for the model: [(tensors, sum of length²)]."""
-        return list(self.over(self.mine(step), self.task.masker(step), self.at_once))
+        return list(self.over(self.own_visits(step), self.inputs.masker(step), self.chunks_at_once))
 
-    def over(self, visits, masker, at_once):
-        task = self.task
-        pad = task.vocabulary.ids["pad_token"]
-        for batch in micro_batches(task.axis, masker, task.recipe["seed"], visits, at_once, pad):
+    def over(self, visits: Sequence[int], masker: Masker, chunks_at_once: int) -> Iterator[tuple[Tensors, int]]:
+        """The same for any visits."""
+        inputs = self.inputs
+        pad = inputs.vocabulary.ids["pad_token"]
+        for batch in micro_batches(inputs.axis, masker, inputs.recipe["seed"], visits, chunks_at_once, pad):
             yield self.tensors(batch if self.varlen else by_length(batch))
 
-    def tensors(self, batch):
+    def tensors(self, batch: dict[str, np.ndarray]) -> tuple[Tensors, int]:
+        """assemble()'s or by_length()'s arrays -> (tensors, sum of length²), in pinned memory if there is a GPU."""
         pin = self.ranks.device.type == "cuda"
         tensors = {k: torch.from_numpy(batch[k]) for k in ("input_ids", "position_ids", "rows", "labels")}
-        axis, total = self.task.axis, len(batch["input_ids"])
+        axis, total = self.inputs.axis, len(batch["input_ids"])
         slots = 64 + int(1.25 * total * axis.num_sequences / axis.num_tokens)  # as many sequences as will ever come
-        tensors |= sequence_arguments(batch["lengths"], self.varlen, self.task.longest, slots)
+        tensors |= sequence_arguments(batch["lengths"], self.varlen, self.inputs.longest, slots)
         squares = int((batch["lengths"] ** 2).sum())
         return {k: v.pin_memory() if pin and torch.is_tensor(v) else v for k, v in tensors.items()}, squares
 
 
-def on_device(tensors, device):
+def on_device(tensors: Tensors, device: torch.device) -> Tensors:
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in tensors.items()}
 
 
-def ahead(items, depth=2):
+def ahead(items: Iterable[Any], depth: int = 2) -> Iterator[Any]:
     """The items of an iterator, made up to `depth` in advance by a thread."""
     items, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
@@ -56,3 +66,23 @@ def ahead(items, depth=2):
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item
+
+
+def largest_fitting(attempt: Callable[[int], int | None], chunks: int, budget: int) -> int:
+    """How many of `chunks` chunks fit into the GPU at once: a divisor of `chunks`, so that all micro-batches have
+    one shape. Memory is measured at 1 and 2 chunks, grows linearly, and must stay within `budget` bytes.
+
+    `attempt(n)` runs n chunks forward and backward and returns the peak bytes, or None when memory ran out.
+    """
+    one = attempt(1)
+    if one is None:
+        return 1  # the first real step will say what is missing
+    two = attempt(2) if chunks > 1 else None
+    if two is None:
+        return 1
+    each = max(two - one, 1)
+    most = max(1, 1 + (budget - one) // each)
+    for n in sorted((n for n in range(1, chunks + 1) if chunks % n == 0 and n <= most), reverse=True):
+        if n <= 2 or attempt(n) is not None:
+            return n
+    return 1

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file each, its step and CRC-32 in its name, written beside and renamed.
+"""Checkpoints: one safetensors file each, with its step and CRC-32 in its name, written beside and renamed.
 
 step-00001000-8f3a90c2.safetensors   model.*, the optimizers' moments.* and, in its metadata, a JSON "state"
 """
@@ -7,21 +7,25 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
+from torch.optim import Optimizer
 
 from suzuri.errors import DataError
 from suzuri.files import unlink_quietly
 from suzuri.progress import note
 
 NAME = re.compile(r"step-(\d{8})-([0-9a-f]{8})\.safetensors")
-MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two and Muon's one, each shaped as its parameter
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # AdamW's two and Muon's one, each shaped like its parameter
 
 
-def crc32(path):
+def crc32(path: str) -> str:
     crc = 0
     with open(path, "rb") as f:
         while block := f.read(1 << 22):
@@ -29,49 +33,53 @@ def crc32(path):
     return f"{crc:08x}"
 
 
-def found(folder):
+def checkpoints(folder: str) -> list[str]:
     """Paths of the checkpoints in `folder`, newest first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return [os.path.join(folder, name) for name in sorted(names, reverse=True) if NAME.fullmatch(name)]
 
 
 @contextmanager
-def written(path):
-    """What safetensors could not write is told like any other file: its error is none of Python's."""
+def safetensors_errors(path: str) -> Iterator[None]:
+    """Report a file that safetensors could not write like any other: its error is not an OSError."""
     try:
         yield
     except SafetensorError as e:
-        raise DataError(path, f"{e}; make room, then the same command goes on from the last checkpoint") from None
+        raise DataError(path, f"{e}; make room; the same command then continues from the last checkpoint") from None
 
 
-def save(folder, state, model, optimizers, keep):
-    """Write the checkpoint of `state` (a JSON-able dict with "step"), then drop all but the newest `keep`."""
+def save(folder: str, state: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer], keep: int) -> str:
+    """Write the checkpoint of `state` (a dict for JSON, with "step"), then remove all but the newest `keep`: its path.
+
+    For an exact resumption it takes only this, the weights and the moments: rates, batches and masks are functions of
+    the step.
+    """
     os.makedirs(folder, exist_ok=True)
     tensors, state = {}, state | {"adam_step": 0}
-    kept = {parameter: found for optimizer in optimizers for parameter, found in optimizer.state.items()}
+    moments = {parameter: kept for optimizer in optimizers for parameter, kept in optimizer.state.items()}
     for name, parameter in model.named_parameters():  # tied weights are one parameter, so once only
         tensors[f"model.{name}"] = parameter.detach()
-        for what, value in kept.get(parameter, {}).items():
+        for what, value in moments.get(parameter, {}).items():
             if what in MOMENTS:
                 tensors[f"{what}.{name}"] = value
             elif what == "step":
                 state["adam_step"] = int(value)  # less than the run's step where fp16 skipped some
     tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
     part = os.path.join(folder, "checkpoint.part")
-    with written(part):
+    with safetensors_errors(part):
         save_file(tensors, part, metadata={"state": json.dumps(state)})
     with open(part, "rb") as f:
         os.fsync(f.fileno())
     path = os.path.join(folder, f"step-{state['step']:08d}-{crc32(part)}.safetensors")
     os.replace(part, path)
     sync_folder(folder)
-    for old in found(folder)[keep:]:
+    for old in checkpoints(folder)[keep:]:
         unlink_quietly(old)
     return path
 
 
-def sync_folder(folder):
-    """Flush a rename to disk: after a power cut the old file or the new one is there, not neither."""
+def sync_folder(folder: str) -> None:
+    """Flush a rename to disk: after a power cut the old file or the new one is there."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -79,21 +87,21 @@ def sync_folder(folder):
         os.close(fd)
 
 
-def newest(folder):
-    """(path, state) of the newest sound checkpoint, or (None, None); damaged ones are passed over with a warning."""
-    for path in found(folder):
+def newest(folder: str) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+    """(path, state) of the newest sound checkpoint, or (None, None); damaged ones are skipped with a warning."""
+    for path in checkpoints(folder):
         if crc32(path) != NAME.fullmatch(os.path.basename(path))[2]:
-            note(f"{path}: damaged (its CRC-32 does not fit its name); passed over")
+            note(f"{path}: damaged (its CRC-32 is not the one in its name); skipped")
             continue
         try:
             with safe_open(path, "pt") as f:
                 return path, json.loads(f.metadata()["state"])
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
-            note(f"{path}: damaged ({e}); passed over")
+            note(f"{path}: damaged ({e}); skipped")
     return None, None
 
 
-def load(path, state, model, optimizers):
+def load(path: str, state: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     """Put a checkpoint's weights and moments into `model` and `optimizers`."""
     owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     with safe_open(path, "pt") as f:

@@ -1,45 +1,47 @@
-"""What a run would be (--dry-run): sizes, steps, memory and time, measured on a micro-batch, or one a core."""
+"""Estimates for --dry-run: sizes, steps, memory and time of a run, measured on one micro-batch per CPU thread."""
 
 import time
 
 import torch
 
+from suzuri.training.batches import Tensors
 from suzuri.training.model import activation_bytes, parameter_counts
+from suzuri.training.step import StepRunner
 from suzuri.training.throughput import device_name, duration
 
 
-def plan(trainer):
-    """A list of (what, value in words)."""
-    task, recipe, ranks = trainer.task, trainer.recipe, trainer.ranks
-    total, body, head = parameter_counts(trainer.model)
-    workers = trainer.cores.workers if trainer.cores else 1
-    micro = [inputs for inputs, _ in trainer.batches.of_step(0)[:workers]]
-    seconds = min(timed(trainer, micro) for _ in range(2))
-    micro_tokens, rows = (sum(len(inputs[key]) for inputs in micro) for key in ("input_ids", "rows"))
-    speed = micro_tokens / seconds * ranks.world
+def estimates(runner: StepRunner) -> list[tuple[str, str]]:
+    """[(what, value in words)]."""
+    inputs, recipe, ranks = runner.inputs, runner.recipe, runner.ranks
+    total, body, head = parameter_counts(runner.model)
+    workers = runner.workers.count if runner.workers else 1
+    sample = [tensors for tensors, _ in runner.batches.of_step(0)[:workers]]
+    seconds = min(seconds_of(runner, sample) for _ in range(2))
+    sample_tokens, rows = (sum(len(tensors[key]) for tensors in sample) for key in ("input_ids", "rows"))
+    speed = sample_tokens / seconds * ranks.world
     if ranks.device.type == "cuda":
         activations = torch.cuda.max_memory_allocated(ranks.device) - 8 * total
     else:
-        activations = activation_bytes(trainer.model, micro_tokens, rows, trainer.dtype)
+        activations = activation_bytes(runner.model, sample_tokens, rows, runner.dtype)
     memory = 16 * total + activations  # weights, gradients, two moments, 4 bytes each
-    kind, axis = trainer.model.config.model_type, task.axis
-    with trainer.together():
-        machine = f"{ranks.world} × {device_name(ranks.device)}, {str(trainer.dtype).removeprefix('torch.')}"
+    kind, axis = runner.model.config.model_type, inputs.axis
+    with runner.all_threads():
+        machine = f"{ranks.world} × {device_name(ranks.device)}, {str(runner.dtype).removeprefix('torch.')}"
     return [
         ("model", f"{kind}, {total:,} parameters ({body:,} in layers, {head:,} in the head)"),
-        ("tokens", f"{axis.num_tokens:,} in {axis.num_sequences:,} sequences, {axis.num_chunks:,} chunks an epoch"),
-        ("steps", f"{task.steps:,} of {recipe['batch_tokens']:,} tokens, {task.epochs(task.steps):.2f} epochs"),
+        ("tokens", f"{axis.num_tokens:,} in {axis.num_sequences:,} sequences, {axis.num_chunks:,} chunks per epoch"),
+        ("steps", f"{inputs.steps:,} of {recipe['batch_tokens']:,} tokens, {inputs.epochs(inputs.steps):.2f} epochs"),
         ("machine", machine),
-        ("memory", f"about {memory / 1e9:.1f} GB with {micro_tokens:,} tokens at once"),
-        ("time", f"about {duration(task.steps * recipe['batch_tokens'] / speed)} at {speed:,.0f} tokens/s, measured"),
+        ("memory", f"about {memory / 1e9:.1f} GB with {sample_tokens:,} tokens at once"),
+        ("time", f"about {duration(inputs.steps * recipe['batch_tokens'] / speed)} at {speed:,.0f} tokens/s, measured"),
     ]
 
 
-def timed(trainer, micro):
-    """Seconds of some micro-batches, forward and backward."""
+def seconds_of(runner: StepRunner, sample: list[Tensors]) -> float:
+    """How long some micro-batches take, forward and backward."""
     start = time.perf_counter()
-    for _ in trainer.in_turn(trainer.gradients, micro):
+    for _ in runner.in_turn(runner.gradients, sample):
         pass
-    if trainer.ranks.device.type == "cuda":
+    if runner.ranks.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -1,9 +1,10 @@
-"""Which positions are predicted, and what stands in their place: a pure function of (seed, visit, position).
+"""Masks: which positions are predicted, and what replaces them, as a pure function of (seed, visit, position).
 
-An integer hash decides, not a generator with a state: the same masks on any device, for any number of
-ranks, after any resume; and another mask each time that a chunk is visited.
+An integer hash decides, not a generator with a state. So the masks are the same on any device, for any number
+of ranks and after any resumption, and differ each time that a chunk is visited.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ NEVER = 0xFFFFFFFF  # the hash of what must not be masked: above every other
 EIGHTY, NINETY = round(0.8 * NEVER), round(0.9 * NEVER)
 
 
-def mix64(*words):
+def mix64(*words: int) -> int:
     """A 64-bit integer hash of integers (splitmix64's finalizer, chained).
 
     >>> mix64(1, 2) == mix64(1, 2), mix64(1, 2) == mix64(2, 1)
@@ -30,7 +31,7 @@ def mix64(*words):
     return h
 
 
-def mix32(x):
+def mix32(x: np.ndarray) -> np.ndarray:
     """A 32-bit integer hash of a uint32 array (murmur3's finalizer), in place."""
     x ^= x >> np.uint32(16)
     x *= np.uint32(0x85EBCA6B)
@@ -43,35 +44,44 @@ def mix32(x):
 class Masker:
     """Masks chunks of token ids for one vocabulary.
 
-    `pieces` is the vocabulary (list of str, index = id), `special_ids` the ids never masked and never drawn.
+    `pieces` is the vocabulary (index = id), `special_ids` are the ids never masked and never drawn.
     """
 
-    def __init__(self, pieces, special_ids, mask_id, probability=0.15, whole_words=False):
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        special_ids: Iterable[int],
+        mask_id: int,
+        probability: float = 0.15,
+        whole_words: bool = False,
+    ):
         self.probability = probability
         self.mask_id = mask_id
-        self.barred = np.zeros(len(pieces), np.uint32)  # ORed to a token's hash: NEVER for the special ones
+        self.barred = np.zeros(len(pieces), np.uint32)  # ORed with a token's hash: NEVER for the special ones
         self.barred[list(special_ids)] = NEVER
         self.ordinary = np.flatnonzero(self.barred == 0)  # the ids that random replacements are drawn from
         self.continues = None
         if whole_words:
             self.continues = np.array([piece.startswith("##") for piece in pieces])
 
-    def count(self, length):
-        """How many positions of `length` tokens are predicted (where that many can be)."""
+    def count(self, length: int) -> int:
+        """How many positions of `length` tokens are predicted, if that many can be."""
         return round(self.probability * length)
 
-    def __call__(self, tokens, lengths, keys):
-        """Mask the chunks int64 `tokens` [m, n], of which the first `lengths` [m] of each row are tokens.
+    def __call__(
+        self, tokens: np.ndarray, lengths: Sequence[int], keys: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mask the chunks int64 `tokens` [m, n]; in row i the first lengths[i] are tokens, the rest is padding.
 
-        Returns (inputs [m, n], rows [m · count(n)], labels [m · count(n)]): count(length) positions a chunk are
-        predicted or, in want of candidates, fewer; places left over are at the end, with the label IGNORED.
-        `rows` are places in the flattened tokens, ascending; `keys` are integers, another one for each visit.
+        Returns (inputs [m, n], rows [m · count(n)], labels [m · count(n)]): count(length) positions per chunk are
+        predicted, or fewer if it does not have so many candidates; unused places are at the end, labelled IGNORED.
+        `rows` are places in the flattened tokens, ascending; `keys` are integers, a different one for each visit.
         Of the chosen 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2018).
         """
         (m, n), k = tokens.shape, self.count(tokens.shape[1])
         order = np.arange(n, dtype=np.uint32) * GOLDEN + np.array([[key & NEVER] for key in keys], np.uint32)
         order = mix32(order)
-        chosen = self.usual(order, tokens, k) if self.continues is None and min(lengths) == n else None
+        chosen = self.fast_choice(order, tokens, k) if self.continues is None and min(lengths) == n else None
         if chosen is None:
             order |= self.barred.take(tokens)
             choose = smallest if self.continues is None else self.smallest_words
@@ -83,18 +93,18 @@ class Masker:
         rows, labels = np.zeros(m * k, np.int64), np.full(m * k, IGNORED, np.int64)
         rows[: len(chosen)] = chosen
         labels[: len(chosen)] = tokens.take(chosen)
-        draw = mix32(order.take(chosen) + GOLDEN)  # another number, all over the range again
+        draw = mix32(order.take(chosen) + GOLDEN)  # a second hash, since the chosen ones are all small
         inputs = tokens.copy()
         inputs.put(chosen[draw < EIGHTY], self.mask_id)
         random = np.flatnonzero((draw >= EIGHTY) & (draw < NINETY))
         inputs.put(chosen[random], self.ordinary[mix32(draw[random]) % np.uint32(len(self.ordinary))])
         return inputs, rows, labels
 
-    def usual(self, order, tokens, k):
-        """Places of the k ordinary tokens of the smallest hashes in each row, where the rows are as they usually are.
+    def fast_choice(self, order: np.ndarray, tokens: np.ndarray, k: int) -> np.ndarray | None:
+        """Places of the k ordinary tokens with the smallest hashes in each row, fast, for rows as they usually are.
 
-        Only hashes below a limit are looked at, some more than k of each row. None where they are too few (a row of
-        very many special tokens), or where equal hashes make them too many.
+        Only hashes below a limit are looked at, somewhat more than k per row. None if they are too few (a row with
+        very many special tokens), or if equal hashes make them too many.
         """
         few = np.flatnonzero(order <= np.uint32(min(1.0, 1.3 * self.probability) * NEVER))
         few = few[self.barred.take(tokens.take(few)) == 0]
@@ -108,14 +118,14 @@ class Masker:
         few = few[keep]
         return few if len(few) == k * len(order) else None
 
-    def smallest_words(self, order, k, tokens):
+    def smallest_words(self, order: np.ndarray, k: int, tokens: np.ndarray) -> np.ndarray:
         """Positions of whole words, taken in the order of their first piece's hash as long as they fit into k."""
         starts = np.flatnonzero(~self.continues.take(tokens) | (order == NEVER))
         if len(starts) == 0 or starts[0] != 0:
-            starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: what is here of it is one
+            starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: this part of it counts as one
         lengths = np.diff(starts, append=len(tokens))
         first = order.take(starts)
-        for few in (k, len(starts)):  # k words nearly always do
+        for few in (k, len(starts)):  # k words are nearly always enough
             words = smallest(first, few)
             words = words[np.argsort(first[words], kind="stable")]
             ends = np.cumsum(lengths[words])
@@ -134,10 +144,10 @@ class Masker:
         return np.flatnonzero(np.repeat(taken, lengths))
 
 
-def smallest(order, k, tokens=None):
+def smallest(order: np.ndarray, k: int, tokens: np.ndarray | None = None) -> np.ndarray:
     """Ascending positions of the k smallest values below NEVER; of equal values the first ones.
 
-    `tokens` do not matter here, unlike to Masker.smallest_words.
+    `tokens` is there because Masker.smallest_words, which is called in its place, needs it.
 
     >>> smallest(np.array([5, 2, 9, 2, NEVER], np.uint32), 2)
     array([1, 3])

@@ -1,15 +1,16 @@
-"""metrics.jsonl, one JSON object a line, and the same numbers for TensorBoard where it is installed."""
+"""metrics.jsonl, one JSON object per line, and the same numbers for TensorBoard if it is installed."""
 
 import json
 import os
+from typing import Any
 
 FILE, EVENTS = "metrics.jsonl", "runs"
 
 
 class Metrics:
-    """Appends to FOLDER/metrics.jsonl after dropping what lies beyond `step`: a killed run's unsaved steps."""
+    """Appends to FOLDER/metrics.jsonl, after removing what is beyond `step`: the unsaved steps of a killed run."""
 
-    def __init__(self, folder, step):
+    def __init__(self, folder: str, step: int):
         path = os.path.join(folder, FILE)
         self.lines = [line for line in read(path) if line["step"] <= step]
         self.file = open(f"{path}.part", "w", encoding="utf-8")
@@ -28,7 +29,7 @@ class Metrics:
         self.file.write("\n")
         self.file.flush()
 
-    def write(self, line):
+    def write(self, line: dict[str, Any]) -> None:
         """`line`: {"step": …, name: number, …}."""
         self.lines.append(line)
         self._append(line)
@@ -37,21 +38,21 @@ class Metrics:
                 if name != "step" and value is not None:
                     self.board.add_scalar(name, value, line["step"])
 
-    def has_evaluation(self, step):
+    def has_evaluation(self, step: int) -> bool:
         return any(line["step"] == step and "eval_loss" in line for line in self.lines)
 
-    def sync(self):
+    def sync(self) -> None:
         os.fsync(self.file.fileno())
 
-    def close(self):
+    def close(self) -> None:
         self.sync()
         self.file.close()
         if self.board:
             self.board.close()
 
 
-def read(path):
-    """The lines of a metrics.jsonl; a last line cut short by a kill is left out."""
+def read(path: str) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without a last line that a kill has cut short."""
     lines = []
     try:
         with open(path, encoding="utf-8") as f:

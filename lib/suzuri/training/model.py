@@ -1,15 +1,16 @@
-"""The model: made from a config or loaded, fitted to a tokenizer, and run on flat batches."""
+"""The model: transformers' own, unmodified; made from a config or loaded, checked, and run on flat batches."""
 
 import difflib
 import json
 import os
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 
 from suzuri.errors import DataError
 from suzuri.training.attention import GROUPED, VARLEN, groups_of
@@ -18,7 +19,7 @@ from suzuri.training.attention import GROUPED, VARLEN, groups_of
 class Vocabulary:
     """What training needs of a tokenizer folder, read without its tokenizer: pieces, ids, sha256."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str):
         from suzuri.shards.shard_file import tokenizer_sha256
         from suzuri.tokenizer.tokenizer_folder import read_vocabulary, special_ids
 
@@ -27,11 +28,11 @@ class Vocabulary:
         self.ids = special_ids(folder)
         self.sha256 = tokenizer_sha256(folder)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pieces)
 
     @property
-    def config(self):
+    def config(self) -> dict[str, int]:
         """The keys of a transformers config that follow from the tokenizer."""
         ids = {role.replace("token", "token_id"): i for role, i in self.ids.items() if role != "unk_token"}
         return {
@@ -42,7 +43,7 @@ class Vocabulary:
         }
 
 
-def new_model(path, overrides, vocabulary, seed):
+def new_model(path: str, overrides: dict[str, Any], vocabulary: Vocabulary, seed: int) -> PreTrainedModel:
     """A model with fresh weights (a function of `seed`) from the config in the JSON file `path`."""
     with open(path, encoding="utf-8") as f:
         try:
@@ -54,9 +55,9 @@ def new_model(path, overrides, vocabulary, seed):
     given |= overrides
     for key, value in vocabulary.config.items():
         if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
-            continue  # rows that no token uses do no harm
+            continue  # unused rows do no harm
         if given.get(key, value) != value:
-            raise DataError(path, f"{key} is {given[key]}, but {value} in {vocabulary.folder}; leave it out")
+            raise DataError(path, f"{key} is {given[key]}, but {value} in {vocabulary.folder}; remove it")
     kind = given.pop("model_type", "bert")
     try:
         known = AutoConfig.for_model(kind).to_dict()
@@ -76,10 +77,10 @@ def new_model(path, overrides, vocabulary, seed):
         raise unusable(path, e) from None
 
 
-def load_model(name, vocabulary=None, where=None):
-    """A trained model, from a folder or the Hub, checked against a tokenizer's Vocabulary where one is given."""
+def load_model(name: str, vocabulary: Vocabulary | None = None, where: str | None = None) -> PreTrainedModel:
+    """A trained model, from a folder or the Hub, checked against a tokenizer's Vocabulary if one is given."""
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
-        raise DataError(name, "no model: there is no config.json in it")
+        raise DataError(name, "is not a model folder: it has no config.json")
     try:
         config = AutoConfig.from_pretrained(name)
         model = AutoModelForMaskedLM.from_pretrained(name, attn_implementation=GROUPED, dtype=torch.float32)
@@ -95,23 +96,25 @@ def load_model(name, vocabulary=None, where=None):
         for key in ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id"):
             have, want = getattr(config, key, None), vocabulary.config[key]
             if have is not None and have != want:
-                raise DataError(name, f"{key} is {have}, but {want} in {vocabulary.folder}; continue it with its own")
+                raise DataError(
+                    name, f"{key} is {have}, but {want} in {vocabulary.folder}; continue it with its own tokenizer"
+                )
     return model
 
 
-def unusable(where, error):
+def unusable(where: str, error: Exception) -> DataError:
     why = " ".join(str(error).split())
-    return DataError(where, f"no masked language model can be made of it ({type(error).__name__}: {why[:200]})")
+    return DataError(where, f"does not give a masked language model ({type(error).__name__}: {why[:200]})")
 
 
-def refused(where, kind, why):
+def refused(where: str, kind: str, why: str) -> DataError:
     return DataError(
         where, f"model_type {kind} does not work here: its attention must go through AttentionInterface ({why})"
     )
 
 
-def set_dropout(model, rate):
-    """Set every dropout of the model; its config, which is saved, stays as it is."""
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Set every dropout of the model; its config, which is saved, keeps its own rates for fine-tuning."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate
@@ -119,21 +122,21 @@ def set_dropout(model, rate):
             module.attention_dropout = rate
 
 
-def position_offset(model):
-    """0, or pad_token_id + 1 for RoBERTa and its kin, whose positions start there."""
+def position_offset(model: PreTrainedModel) -> int:
+    """0, or pad_token_id + 1 for RoBERTa and its relatives, whose positions start there."""
     embeddings = getattr(model.base_model, "embeddings", None)
     if hasattr(embeddings, "create_position_ids_from_input_ids"):
         return embeddings.padding_idx + 1
     return 0
 
 
-def max_length(model):
+def max_length(model: PreTrainedModel) -> int:
     """The longest sequence that the model takes."""
     return model.config.max_position_embeddings - position_offset(model)
 
 
 def gather_rows(module, args, kwargs, output):
-    """Forward hook of the base model: pass on only the hidden states at `rows`, so that the head sees no others."""
+    """Forward hook of the base model: passes only the hidden states at `rows` to the head."""
     if kwargs.get("rows") is not None:
         output["last_hidden_state"] = output["last_hidden_state"][:, kwargs["rows"]]
     return output
@@ -142,7 +145,7 @@ def gather_rows(module, args, kwargs, output):
 class FlatModel(nn.Module):
     """A masked-LM model on assemble()'s batches: logits [p, vocabulary] at the predicted rows only."""
 
-    def __init__(self, model, varlen=False):
+    def __init__(self, model: PreTrainedModel, varlen: bool = False):
         super().__init__()
         self.model, self.varlen = model, varlen
         self.offset = position_offset(model)
@@ -150,7 +153,7 @@ class FlatModel(nn.Module):
             model.base_model.register_forward_hook(gather_rows, with_kwargs=True)
         model.set_attn_implementation(VARLEN if varlen else GROUPED)
 
-    def forward(self, input_ids, position_ids, rows, **where):
+    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, rows: torch.Tensor, **where) -> torch.Tensor:
         return self.model(
             input_ids=input_ids[None],
             position_ids=position_ids[None] + self.offset,
@@ -160,11 +163,13 @@ class FlatModel(nn.Module):
         ).logits[0]
 
 
-def sequence_arguments(lengths, varlen, longest=None, slots=64):
-    """What tells the attention where sequences of `lengths` (ascending) are: groups, or padded cu_seqlens."""
+def sequence_arguments(
+    lengths: np.ndarray, varlen: bool, longest: int | None = None, slots: int = 64
+) -> dict[str, Any]:
+    """The attention's arguments for sequences of `lengths`: groups (lengths ascending), or padded cu_seqlens."""
     if not varlen:
         return {"groups": groups_of(lengths)}
-    # The rest are empty sequences at the end. Given room enough in `slots`, the length is always the same, and
+    # Filled up with empty sequences at the end: if `slots` is large enough, the length is always the same, and
     # torch.compile compiles once.
     slots = -(-len(lengths) // slots) * slots
     ends = np.full(slots + 1, lengths.sum(), np.int32)
@@ -174,7 +179,7 @@ def sequence_arguments(lengths, varlen, longest=None, slots=64):
 
 
 @torch.no_grad()
-def check_isolation(model, where):
+def check_isolation(model: PreTrainedModel, where: str) -> None:
     """Raise DataError unless each sequence of a flat batch gets the logits that transformers gives it alone."""
     training = model.training
     model.eval()
@@ -197,10 +202,10 @@ def check_isolation(model, where):
         model.train(training)
 
 
-def parameter_counts(model):
-    """(all parameters, those outside embeddings and vocabulary projection: the N of 6·N·T, those of the head).
+def parameter_counts(model: PreTrainedModel) -> tuple[int, int, int]:
+    """(all parameters, those of the layers: the N of 6·N·T, those of the head).
 
-    The head's own (its transform, applied to predicted positions only) are not in N.
+    N counts neither embeddings nor the head, whose transform and projection are for predicted positions only.
     """
     total = sum(p.numel() for p in model.parameters())
     base = sum(p.numel() for p in model.base_model.parameters())
@@ -211,7 +216,7 @@ def parameter_counts(model):
     return total, body, head + (model.get_input_embeddings().weight.numel() if tied else 0)
 
 
-def flops(model, tokens, predictions, squares):
+def flops(model: PreTrainedModel, tokens: int, predictions: int, squares: int) -> int:
     """Floating-point operations of a step's forward and backward pass, nothing counted twice or recomputed:
 
       6 · N · tokens                     N: parameters outside the embeddings and the head
@@ -223,8 +228,8 @@ def flops(model, tokens, predictions, squares):
     return 6 * body * tokens + 12 * config.num_hidden_layers * config.hidden_size * squares + 6 * head * predictions
 
 
-def activation_bytes(model, tokens, predictions, dtype):
-    """A rough guess at what a forward pass keeps for the backward pass, from the widths of a BERT layer."""
+def activation_bytes(model: PreTrainedModel, tokens: int, predictions: int, dtype: torch.dtype) -> int:
+    """A rough estimate of what a forward pass keeps for the backward pass, from the widths of a BERT layer."""
     config, size = model.config, 4 if dtype == torch.float32 else 2
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0)
     layer = 10 * hidden + 2 * inner  # inputs of the projections, normalizations and of the activation function

@@ -1,4 +1,6 @@
-"""The optimizers: AdamW for everything, or Muon for the matrices inside and AdamW for the rest."""
+"""The optimizers: AdamW for everything, or Muon for the matrices of the layers and AdamW for the rest."""
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -6,15 +8,15 @@ from torch import nn
 from suzuri.errors import DataError
 
 
-def hidden_matrices(model):
-    """The weights that Muon is for: of linear layers, embeddings and the vocabulary's head left out."""
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that Muon is for: of linear layers, without embeddings and the head."""
     return [m.weight for m in model.base_model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
 
 
-def make_optimizers(model, recipe):
+def make_optimizers(model: nn.Module, recipe: dict[str, Any]) -> list[torch.optim.Optimizer]:
     """[AdamW] or [AdamW, Muon] for the recipe's `optim`; biases and normalizations are not decayed.
 
-    Muon (Jordan 2024) steps along the nearest orthogonal matrix to its momentum, scaled so that the update is as
+    Muon (Jordan 2024) steps along the orthogonal matrix nearest to its momentum, scaled so that the update is as
     large as AdamW's usually is (Liu et al. 2025, "Muon is scalable"): one learning_rate serves both.
     """
     matrices = hidden_matrices(model) if recipe["optim"] == "muon" else []
@@ -37,7 +39,9 @@ def make_optimizers(model, recipe):
     ]
     if matrices:
         if not hasattr(torch.optim, "Muon"):
-            raise DataError("optim", f"torch {torch.__version__} has no Muon (2.9 and later have); set it to adamw")
+            raise DataError(
+                "optim", f"torch {torch.__version__} does not have Muon (2.9 and later do); set it to adamw"
+            )
         optimizers.append(
             torch.optim.Muon(
                 matrices,

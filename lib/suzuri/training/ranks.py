@@ -1,6 +1,7 @@
-"""One process, or one of several started by torchrun: which device it has, and how the processes agree."""
+"""The ranks: one process, or several started by torchrun, with their devices and how they agree."""
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -18,17 +19,19 @@ class Ranks:
         self.device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
         if self.device.type == "cuda":
             if local >= torch.cuda.device_count():
-                raise DataError(f"rank {self.rank}", f"no GPU {local} here; start as many processes as there are GPUs")
+                raise DataError(
+                    f"rank {self.rank}", f"there is no GPU {local}; start as many processes as there are GPUs"
+                )
             torch.cuda.set_device(self.device)
         if self.world > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
     @property
-    def is_first(self):
+    def is_first(self) -> bool:
         return self.rank == 0
 
-    def agree(self, operation, *args, **kwargs):
-        """A collective operation; a rank that has died becomes an error in words."""
+    def collective(self, operation: Callable, *args, **kwargs) -> None:
+        """An operation of torch.distributed; a rank that has died becomes an error in words."""
         if self.world == 1:
             return
         try:
@@ -36,37 +39,37 @@ class Ranks:
         except (RuntimeError, dist.DistBackendError) as e:
             why = str(e).splitlines()[0][:200]
             raise DataError(
-                f"rank {self.rank} of {self.world}", f"lost another rank ({why}); start again to resume"
+                f"rank {self.rank} of {self.world}", f"lost another rank ({why}); start all of them again to resume"
             ) from None
 
-    def sum(self, tensors):
+    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor by its sum over all ranks, through one flat buffer."""
         if self.world == 1:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        self.agree(dist.all_reduce, flat)
+        self.collective(dist.all_reduce, flat)
         for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def min(self, number):
-        """The smallest of an integer over all ranks."""
+    def min(self, number: int) -> int:
+        """The smallest of the ranks' numbers."""
         tensor = torch.tensor(number, device=self.device)
-        self.agree(dist.all_reduce, tensor, op=dist.ReduceOp.MIN)
+        self.collective(dist.all_reduce, tensor, op=dist.ReduceOp.MIN)
         return int(tensor)
 
-    def first_says(self, yes):
-        """Whether the first rank says yes."""
+    def of_first(self, yes: bool) -> bool:
+        """The first rank's `yes`; those of the others do not matter."""
         return bool(self.min(int(bool(yes)) if self.is_first else 1))
 
-    def same(self, parameters):
+    def copy_from_first(self, parameters: Iterable[torch.Tensor]) -> None:
         """Give every rank the first one's parameters."""
         for parameter in parameters if self.world > 1 else ():
-            self.agree(dist.broadcast, parameter.data, 0)
+            self.collective(dist.broadcast, parameter.data, 0)
 
-    def wait(self):
+    def wait(self) -> None:
         """Until every rank has come here."""
-        self.agree(dist.barrier)
+        self.collective(dist.barrier)
 
-    def close(self):
+    def close(self) -> None:
         if self.world > 1:
             dist.destroy_process_group()

@@ -1,27 +1,29 @@
-"""The recipe of a training run: one flat JSON object, its defaults with their reasons, its errors.
+"""The recipe of a training run: one flat JSON object, with the defaults, their reasons and the errors.
 
-Keys have the names of transformers' TrainingArguments where one exists. What is learned from (shards,
-tokenizer) and where the result goes are options of the command, never keys.
+Keys have the names of transformers' TrainingArguments if there is one. The shards, the tokenizer and the output
+are options of the command, never keys.
 """
 
 import difflib
 import json
 import math
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from suzuri.errors import DataError
 
 DEFAULTS = {
     # The model: exactly one of the two, unless --init gives it.
-    "model_config_file": None,  # a transformers config in JSON; the path is relative to the recipe or to the cwd
-    "model_name_or_path": None,  # a model to go on with: a folder, or a name on the Hub
-    "dropout": 0.0,  # while pre-training: tokens are seen once or a few times, so there is little to overfit;
-    #                  the saved config keeps its own for fine-tuning, and null means "as the config says"
-    # How long: max_steps where it is set, else num_train_epochs.
+    "model_config_file": None,  # a transformers config in JSON; its path is relative to the recipe or to the cwd
+    "model_name_or_path": None,  # a model to continue: a folder, or a name on the Hub
+    "dropout": 0.0,  # in pre-training: a token is seen once or a few times, so there is little to overfit, and
+    #                  varlen_attn does not have it. The saved config keeps its own rates; null: as the config says
+    # How long: max_steps if it is set, otherwise num_train_epochs.
     "max_steps": None,
     "num_train_epochs": 1,
     "batch_tokens": 131072,  # per optimizer step, over all GPUs: about 1,024 sequences of 128 tokens
-    "chunk_tokens": 8192,  # the unit in which the token axis is visited and masked (see tokens.py)
+    "chunk_tokens": 8192,  # the unit in which the token axis is visited and masked (see token_axis.py)
     "micro_batch_tokens": "auto",  # how much goes through the model at once; never changes the result
     # The objective.
     "mlm_probability": 0.15,  # BERT's
@@ -32,19 +34,19 @@ DEFAULTS = {
     "optim": "adamw",  # adamw | muon (for the matrices of the layers; AdamW for the rest)
     "learning_rate": 1e-4,
     "lr_scheduler_type": "linear",  # linear | cosine | wsd (warm-up, stable, decay)
-    "warmup_steps": None,  # where it is set, else warmup_ratio
+    "warmup_steps": None,  # if it is set; otherwise warmup_ratio
     "warmup_ratio": 0.01,
     "decay_ratio": 0.1,  # wsd only: the last part of the steps, in which the rate falls to 0
     "weight_decay": 0.01,
     "adam_beta1": 0.9,
-    "adam_beta2": 0.98,  # RoBERTa's: forgets a gradient spike sooner than BERT's 0.999
+    "adam_beta2": 0.98,  # RoBERTa's: recovers from a gradient spike sooner than BERT's 0.999
     "adam_epsilon": 1e-6,
     "max_grad_norm": 1.0,
     # The machine.
     "precision": "auto",  # auto | fp32 | bf16 | fp16; auto: bf16 or fp16 on a GPU, fp32 on a CPU
-    "torch_compile": "auto",  # true | false | auto (on a GPU, where no shape changes)
+    "torch_compile": "auto",  # true | false | auto (on a GPU with varlen attention, where no shape changes)
     "seed": 0,
-    # What is told and kept. These may change when a run is resumed.
+    # What is reported and kept. These may change when a run is resumed.
     "logging_steps": 100,
     "eval_steps": 5000,
     "eval_tokens": 1_000_000,  # of the (shuffled) validation shard, at each evaluation
@@ -52,7 +54,7 @@ DEFAULTS = {
     "save_total_limit": 2,
 }
 
-# Free to differ between a run and its resumption: they change neither a batch nor a weight's meaning.
+# May differ between a run and its resumption: they change neither a batch nor the meaning of a weight.
 RESUMABLE = {
     "max_steps", "num_train_epochs", "micro_batch_tokens", "torch_compile",
     "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit",
@@ -64,46 +66,51 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 
-# Keys of Hugging Face's run_mlm.py (and so of tiny-plm's JSON files): what to write here instead.
+# Keys of tiny-plm's JSON files and of run_mlm.py, which it calls: what takes their place here. configs/tiny-plm.md has
+# tiny-plm's as a table.
 ELSEWHERE = {
-    "per_device_train_batch_size": "batch_tokens (sequences × tokens a sequence × GPUs × accumulation)",
-    "per_device_eval_batch_size": "nothing: evaluation needs no batch size",
-    "gradient_accumulation_steps": "batch_tokens, which is the whole step's; micro_batch_tokens finds itself",
     "model_type": 'model_config_file, a JSON file with "model_type" in it',
     "config_name": "model_config_file",
     "config_overrides": "--set model.KEY=VALUE",
     "tokenizer_name": "the option --tokenizer DIR",
+    "tokenizer_vocab_file": "the option --tokenizer DIR",
     "train_file": "the option --train DIR",
+    "train_path": "the option --train DIR",
     "validation_file": "the option --valid FILE",
+    "validation_path": "the option --valid FILE",
     "output_dir": "the option --output DIR",
+    "final_output_dir": "the option --output DIR",
+    "per_device_train_batch_size": "batch_tokens (sequences × tokens per sequence × GPUs × accumulation)",
+    "gradient_accumulation_steps": "batch_tokens, for the whole step; micro_batch_tokens is found by itself",
+    "per_device_eval_batch_size": "nothing (evaluation needs no batch size)",
     "max_seq_length": "pack-tokens --max-seq-length (it is a property of the shards)",
     "line_by_line": "pack-tokens --unit line",
-    "pad_to_max_length": "nothing: there is no padding",
-    "group_by_length": "nothing: there is no padding",
-    "train_sampling_strategy": "nothing: there is no padding",
+    "pad_to_max_length": "nothing (sequences are not padded)",
+    "group_by_length": "nothing (sequences are not padded)",
+    "train_sampling_strategy": "nothing (sequences are not padded)",
     "fp16": '"precision": "fp16"',
     "bf16": '"precision": "bf16"',
-    "dataloader_num_workers": "nothing: the shards are memory-mapped",
+    "dataloader_num_workers": "nothing (the shards are memory-mapped)",
     "preprocessing_num_workers": "make -j for pack-tokens",
-    "do_train": "nothing: train-mlm trains",
+    "do_train": "nothing (train-mlm always trains)",
     "do_eval": "eval_steps",
     "evaluation_strategy": "eval_steps",
     "eval_strategy": "eval_steps",
     "save_strategy": "save_steps",
     "logging_strategy": "logging_steps",
-    "overwrite_output_dir": "nothing: train-mlm resumes; remove the folder to start anew",
-    "resume_from_checkpoint": "nothing: train-mlm resumes by itself",
-    "use_fast_tokenizer": "nothing: text is tokenized before, by pack-tokens",
-    "report_to": "nothing: metrics.jsonl, and TensorBoard where it is installed",
+    "overwrite_output_dir": "nothing (train-mlm resumes; remove the folder to start again)",
+    "resume_from_checkpoint": "nothing (train-mlm resumes by itself)",
+    "use_fast_tokenizer": "nothing (pack-tokens tokenizes the text before)",
+    "report_to": "nothing (metrics.jsonl, and TensorBoard if it is installed)",
     "lr_scheduler_kwargs": "decay_ratio",
 }
 
 
-def read_recipe(path, overrides=()):
+def read_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a recipe and apply `overrides` ("key=value", value in JSON or a bare word): (recipe, model overrides).
 
-    The recipe is complete (defaults filled in) and checked; "model.KEY=VALUE" goes to the second dict.
-    Raises DataError for what is misspelt, of the wrong type or out of range.
+    The recipe is complete (with the defaults) and checked; "model.KEY=VALUE" goes to the second dict.
+    Raises DataError for a key that is misspelt and a value of the wrong type or out of range.
     """
     try:
         with open(path, encoding="utf-8") as f:
@@ -131,18 +138,18 @@ def read_recipe(path, overrides=()):
     return recipe, model
 
 
-def check_keys(given, where):
+def check_keys(given: dict[str, Any], where: str) -> None:
     for key in given:
         if key in DEFAULTS:
             continue
         if key in ELSEWHERE:
-            raise DataError(where, f"{key!r} is a key of run_mlm.py; here it is {ELSEWHERE[key]}")
+            raise DataError(where, f"{key!r} is a key of tiny-plm or run_mlm.py; in its place: {ELSEWHERE[key]}")
         near = difflib.get_close_matches(key, DEFAULTS, 1, 0.5)
         raise DataError(where, f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def check_values(recipe, where):
-    """Raise DataError naming the first value that makes no sense."""
+def check_values(recipe: dict[str, Any], where: str) -> None:
+    """Raise DataError naming the first value of a wrong type or out of range."""
 
     def demand(key, ok, wanted):
         if not ok:
@@ -160,10 +167,10 @@ def check_values(recipe, where):
         demand(key, is_count(recipe[key]), "a whole number above 0")
     demand("save_total_limit", is_count(recipe["save_total_limit"]), "a whole number above 0 (2 survives a bad disk)")
     demand("max_steps", recipe["max_steps"] is None or is_count(recipe["max_steps"]), "a whole number above 0 or null")
-    demand("seed", isinstance(recipe["seed"], int) and 0 <= recipe["seed"] < 1 << 63, "a whole number from 0 on")
+    demand("seed", isinstance(recipe["seed"], int) and 0 <= recipe["seed"] < 1 << 63, "a whole number of at least 0")
     for key in ("learning_rate", "num_train_epochs", "adam_epsilon", "max_grad_norm"):
         demand(key, is_number(recipe[key]) and recipe[key] > 0, "a number above 0")
-    demand("weight_decay", is_number(recipe["weight_decay"]) and recipe["weight_decay"] >= 0, "a number from 0 on")
+    demand("weight_decay", is_number(recipe["weight_decay"]) and recipe["weight_decay"] >= 0, "a number of at least 0")
     for key in ("warmup_ratio", "decay_ratio", "mlm_tail_ratio"):
         demand(key, is_number(recipe[key]) and 0 <= recipe[key] <= 1, "a number from 0 to 1")
     for key in ("mlm_probability", "adam_beta1", "adam_beta2"):
@@ -184,16 +191,16 @@ def check_values(recipe, where):
         demand(key, whole, f"a multiple of chunk_tokens ({recipe['chunk_tokens']})")
 
 
-def find_file(path, recipe_path):
-    """A path written in a recipe, seen from the recipe's folder, else from the current directory."""
+def find_file(path: str, recipe_path: str) -> str:
+    """A path in a recipe: relative to the recipe's folder, otherwise to the current directory."""
     beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), path)
     for candidate in (beside, path):
         if os.path.exists(candidate):
             return candidate
-    raise DataError(recipe_path, f"{path!r} is neither beside the recipe nor in the current directory")
+    raise DataError(recipe_path, f"{path!r} is neither in the folder of the recipe nor in the current directory")
 
 
-def total_steps(recipe, num_chunks):
+def total_steps(recipe: dict[str, Any], num_chunks: int) -> int:
     """Optimizer steps of the whole run; an epoch is all `num_chunks` chunks of the token axis once."""
     if recipe["max_steps"] is not None:
         return recipe["max_steps"]

@@ -1,9 +1,10 @@
-"""The rates of learning and masking as functions of the step, so that there is no scheduler state to save."""
+"""The learning rate and the masking rate as functions of the step: there is no scheduler state to save."""
 
 import math
+from typing import Any
 
 
-def learning_rate(step, recipe, steps):
+def learning_rate(step: int, recipe: dict[str, Any], steps: int) -> float:
     """The rate of step `step` (from 0) of `steps`: linear warm-up, then linear, cosine or wsd, ending near 0.
 
     wsd (warm-up, stable, decay; Hu et al. 2024, MiniCPM) stays at the peak until the last decay_ratio of
@@ -27,10 +28,11 @@ def learning_rate(step, recipe, steps):
     return peak * left
 
 
-def mlm_probability(step, recipe, steps):
-    """The share of positions that step `step` (from 0) of `steps` predicts.
+def mlm_probability(step: int, recipe: dict[str, Any], steps: int) -> float:
+    """The share of positions that step `step` (from 0) of `steps` predicts: mlm_probability_tail for the last
+    mlm_tail_ratio of them, if it is set.
 
-    Many at first are more to learn from, few at the end are closer to whole text (Ankner et al. 2024, "Dynamic
+    Many predictions give more to learn from; few, at the end, are closer to whole text (Ankner et al. 2024, "Dynamic
     masking rate schedules").
     """
     tail = recipe["mlm_probability_tail"]

@@ -1,23 +1,23 @@
-"""One step of training, on whatever machine this is: device, precision, attention, optimizers.
+"""The steps of training on this machine: device, precision, attention, optimizers, forward, backward and update.
 
-A run is a function of (recipe, shards, tokenizer, initial weights): step s takes the chunks that tokens.py
-gives it, masked as masking.py says, at the rates that schedule.py says. What must be saved to go on exactly
-is the weights, the optimizers' moments and the number of the step (see run.py).
+A run is a function of (recipe, shards, tokenizer, initial weights): step s takes the chunks that token_axis.py
+gives it, masked by masking.py, at the rates of schedule.py.
 """
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from suzuri.environment import keep_memory
 from suzuri.errors import DataError
-from suzuri.progress import note
 from suzuri.training.attention import attention_dropout, why_not_varlen
-from suzuri.training.batches import Batches, on_device
-from suzuri.training.cpu_threads import Cores, available_memory
-from suzuri.training.hardware import largest_fitting
+from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
+from suzuri.training.cpu_threads import CpuWorkers, available_memory
+from suzuri.training.inputs import TrainingInputs
 from suzuri.training.masking import IGNORED, mix64
 from suzuri.training.model import FlatModel, activation_bytes
 from suzuri.training.optimizer import make_optimizers
@@ -27,66 +27,68 @@ from suzuri.training.schedule import learning_rate
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Stopped(Exception):
-    """SIGTERM or SIGINT came; the weights are those of the last whole step."""
+class StopRequested(Exception):
+    """SIGTERM or SIGINT has come; the weights are those of the last whole step."""
 
 
-class Trainer:
-    """A Task on this machine."""
+class StepRunner:
+    """Runs the steps of `inputs` on this machine; `remarks` are sentences about it for the user."""
 
-    def __init__(self, task):
-        self.task, self.recipe, self.ranks = task, task.recipe, Ranks()
-        recipe, device, model = self.recipe, self.ranks.device, task.model
-        if task.chunks_per_step < self.ranks.world:
+    def __init__(self, inputs: TrainingInputs):
+        self.inputs, self.recipe, self.ranks = inputs, inputs.recipe, Ranks()
+        self.remarks: list[str] = []
+        self.stop_signal: int | None = None  # set by a signal handler; seen by check_signal()
+        recipe, device, model = self.recipe, self.ranks.device, inputs.model
+        if inputs.chunks_per_step < self.ranks.world:
             raise DataError(
-                task.args.recipe,
-                f"batch_tokens has {task.chunks_per_step} chunks for {self.ranks.world} processes; raise it",
+                inputs.recipe_path,
+                f"batch_tokens has {inputs.chunks_per_step} chunks for {self.ranks.world} processes; raise it",
             )
         keep_memory()
         self.dtype = DTYPES[self.precision()]
         self.model = model.to(device).train()
         no_varlen = why_not_varlen(model, device, self.dtype)
-        if device.type == "cuda" and no_varlen and self.ranks.is_first:
-            note(f"without varlen attention: {no_varlen}")
+        if device.type == "cuda" and no_varlen:
+            self.remarks.append(f"without varlen attention: {no_varlen}")
         self.flat = FlatModel(model, varlen=no_varlen is None)
         compiled = recipe["torch_compile"] is True or (recipe["torch_compile"] == "auto" and self.flat.varlen)
         self.step_model = torch.compile(self.flat, dynamic=False) if compiled else self.flat
-        if compiled and not self.flat.varlen and self.ranks.is_first:
-            note(
+        if compiled and not self.flat.varlen:
+            self.remarks.append(
                 "torch_compile without varlen attention: shapes differ, so it compiles for every batch; false is faster"
             )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.ranks.same(self.parameters)
+        self.ranks.copy_from_first(self.parameters)
         self.optimizers = make_optimizers(model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.has_dropout = attention_dropout(model) > 0 or any(
             m.p > 0 for m in model.modules() if isinstance(m, torch.nn.Dropout)
         )
-        self.batches = Batches(task, self.ranks, self.flat.varlen)
-        self.stop_signal = None
-        self.batches.at_once = self.find_micro_batch()
-        self.cores = Cores(self.find_workers(compiled)) if device.type == "cpu" else None
+        self.batches = Batches(inputs, self.ranks, self.flat.varlen)
+        self.batches.chunks_at_once = self.find_chunks_at_once()
+        self.workers = CpuWorkers(self.find_worker_count(compiled)) if device.type == "cpu" else None
 
-    def precision(self):
+    def precision(self) -> str:
+        """A key of DTYPES."""
         if self.recipe["precision"] != "auto":
             return self.recipe["precision"]
         if self.ranks.device.type == "cpu":
             return "fp32"
         return "bf16" if torch.cuda.get_device_capability(self.ranks.device) >= (8, 0) else "fp16"
 
-    def find_micro_batch(self):
-        """How many chunks go through the model at once: on a CPU one (memory, caches), on a GPU what fits."""
-        recipe, device, mine = self.recipe, self.ranks.device, len(self.batches.mine(0))
+    def find_chunks_at_once(self) -> int:
+        """How many chunks go through the model together: one on a CPU (memory, caches), what fits on a GPU."""
+        recipe, device, own = self.recipe, self.ranks.device, len(self.batches.own_visits(0))
         if recipe["micro_batch_tokens"] != "auto":
-            return min(mine, recipe["micro_batch_tokens"] // recipe["chunk_tokens"])
+            return min(own, recipe["micro_batch_tokens"] // recipe["chunk_tokens"])
         if device.type == "cpu":
             return 1
 
         def attempt(n):
-            inputs, _ = next(self.batches.over(range(n), self.task.largest_masker, n))
+            tensors, _ = next(self.batches.over(range(n), self.inputs.largest_masker, n))
             torch.cuda.reset_peak_memory_stats(device)
             try:
-                self.gradients(inputs, model=self.flat)  # not compiled: each size would be compiled anew
+                self.gradients(tensors, model=self.flat)  # not compiled: each size would be compiled again
                 return torch.cuda.max_memory_allocated(device)
             except torch.cuda.OutOfMemoryError:
                 return None
@@ -94,64 +96,72 @@ class Trainer:
         moments = 8 * sum(p.numel() for p in self.parameters)
         free, _ = torch.cuda.mem_get_info(device)
         budget = int(0.85 * (free + torch.cuda.memory_reserved(device))) - moments
-        most = max(1, 131072 // recipe["chunk_tokens"])  # beyond, a GPU gains nothing
-        most = max(n for n in range(1, min(mine, most) + 1) if mine % n == 0)
+        most = max(1, 131072 // recipe["chunk_tokens"])  # with more, a GPU gains nothing
+        most = max(n for n in range(1, min(own, most) + 1) if own % n == 0)
         found = self.ranks.min(largest_fitting(attempt, most, budget))
         torch.cuda.empty_cache()
         return found
 
-    def find_workers(self, compiled):
-        """How many micro-batches a CPU works on at once: one a core, if there are as many and memory has room."""
-        if self.has_dropout or compiled:  # one generator of random numbers, one compiler
+    def find_worker_count(self, compiled: bool) -> int:
+        """How many micro-batches a CPU works on at once: one per core, if there are as many and memory has room.
+
+        With dropout or compiled it is one, for all threads: they share one random generator, and one compiler.
+        """
+        if self.has_dropout or compiled:
             return 1
         recipe = self.recipe
-        tokens = self.batches.at_once * recipe["chunk_tokens"]
-        predictions = self.batches.at_once * self.task.largest_masker.count(recipe["chunk_tokens"])
+        tokens = self.batches.chunks_at_once * recipe["chunk_tokens"]
+        predictions = self.batches.chunks_at_once * self.inputs.largest_masker.count(recipe["chunk_tokens"])
         each = 1.5 * activation_bytes(self.model, tokens, predictions, self.dtype)
         each += 4 * sum(p.numel() for p in self.parameters)
         room = available_memory() or float("inf")
-        micro_batches = -(-len(self.batches.mine(0)) // self.batches.at_once)
+        micro_batches = -(-len(self.batches.own_visits(0)) // self.batches.chunks_at_once)
         return max(1, int(min(torch.get_num_threads(), micro_batches, room / 2 / each)))
 
-    def predictions(self, step):
+    def predictions(self, step: int) -> int:
         """How many positions a full step predicts, over all ranks."""
-        return self.task.masker(step).count(self.recipe["chunk_tokens"]) * self.task.chunks_per_step
+        return self.inputs.masker(step).count(self.recipe["chunk_tokens"]) * self.inputs.chunks_per_step
 
-    def loss_sum(self, inputs, model=None):
+    def loss_sum(self, tensors: Tensors, model: FlatModel | None = None) -> torch.Tensor:
         """Cross-entropy summed over the predicted positions of a micro-batch."""
-        inputs = on_device(inputs, self.ranks.device)
-        labels = inputs.pop("labels")
+        tensors = on_device(tensors, self.ranks.device)
+        labels = tensors.pop("labels")
         with torch.autocast(self.ranks.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            logits = (model or self.step_model)(**inputs)
+            logits = (model or self.step_model)(**tensors)
         return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
-    def gradients(self, inputs, planned=1, model=None):
-        """Of a micro-batch: (gradients, loss sum, predictions); nothing of the model changes."""
-        count = int((inputs["labels"] != IGNORED).sum())
-        loss = self.loss_sum(inputs, model)
+    def gradients(
+        self, tensors: Tensors, planned: int = 1, model: FlatModel | None = None
+    ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor, int]:
+        """Of a micro-batch: (gradients of loss / planned, loss sum, predictions); nothing of the model changes."""
+        count = int((tensors["labels"] != IGNORED).sum())
+        loss = self.loss_sum(tensors, model)
         scaled = self.scaler.scale(loss / planned)
         return torch.autograd.grad(scaled, self.parameters, allow_unused=True), loss.detach(), count
 
-    def together(self):
-        """All threads for what this thread does, not for its workers; nothing to do on a GPU."""
-        return self.cores.together() if self.cores else nullcontext()
+    def all_threads(self) -> AbstractContextManager[None]:
+        """All of torch's threads for what the calling thread does; on a GPU it has them anyway."""
+        return self.workers.all_threads() if self.workers else nullcontext()
 
-    def in_turn(self, function, items):
-        """function(item) of each item, in order: on a CPU several at a time."""
-        if self.cores:
-            yield from self.cores.map(function, items, self.check_signal)
+    def in_turn(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """function(item) of each item, in order; on a CPU several at a time."""
+        if self.workers:
+            yield from self.workers.map(function, items, self.check_signal)
         else:
             for item in items:
                 self.check_signal()
                 yield function(item)
 
-    def train_step(self, step, batches):
-        """Forward, backward and update; (loss, gradient norm) as tensors. Weights change only at the very end."""
+    def train_step(self, step: int, micro_batches: Sequence[tuple[Tensors, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward, backward and update over Batches.of_step(step): (loss, gradient norm), still on the device.
+
+        Weights change only at the very end.
+        """
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
         total, count, planned, gradients = 0.0, 0, self.predictions(step), None
-        for found, loss, n in self.in_turn(partial(self.gradients, planned=planned), [inputs for inputs, _ in batches]):
-            if gradients is None:  # copies: of what autograd gives, one tensor may serve two parameters
+        for found, loss, n in self.in_turn(partial(self.gradients, planned=planned), [t for t, _ in micro_batches]):
+            if gradients is None:  # copies: autograd may return one tensor for two parameters
                 used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
                 gradients = [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
             else:
@@ -164,22 +174,22 @@ class Trainer:
             parameter.grad = gradient
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        # The mean over the positions really predicted: fewer than planned when a short chunk is among them.
+        # The mean over the positions really predicted: fewer than planned if one of the chunks is short.
         torch._foreach_mul_(gradients, (planned / sums[1]).float())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe["max_grad_norm"])
         self.check_signal()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.recipe, self.task.steps)
+                group["lr"] = learning_rate(step, self.recipe, self.inputs.steps)
             self.scaler.step(optimizer)
         self.scaler.update()
         self.zero_grad()
         return sums[0] / sums[1], norm
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
-    def check_signal(self):
+    def check_signal(self) -> None:
         if self.stop_signal:
-            raise Stopped
+            raise StopRequested

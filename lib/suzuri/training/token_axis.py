@@ -1,26 +1,30 @@
-"""The token axis: all train shards, end to end, cut into chunks; which chunk comes when; a step's arrays.
+"""The token axis (all train shards end to end), its chunks, their order, and the arrays of a micro-batch.
 
     visit   0    1    2  …  the chunks in the order of training; visit v is slot v % n of epoch v // n
-    epoch e visits chunk permuted(v % n, n, key of e): each chunk once, in another order each epoch
+    epoch e visits chunk permuted(v % n, n, key of e): each chunk once, in a different order each epoch
     step s  is the visits s·k … s·k + k - 1, with k = batch_tokens / chunk_tokens
 
-All of it is arithmetic on the step: no index file, no shuffle buffer, no state to save.
+All of it is arithmetic on the step: no index file, no shuffle buffer, no state to save. So a run resumes at once
+and to the bit, and a batch does not depend on the number of GPUs or on micro-batches. There is no packing step and
+no padding, except that a chunk with too few tokens (the last one of the axis) is filled up with [PAD]s.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from suzuri.training.masking import mix64
+from suzuri.shards.shard_file import Shard
+from suzuri.training.masking import Masker, mix64
 
-PAD_LENGTH = 16  # of the sequences that fill up a short chunk: not many more of them than there are usually
+PAD_LENGTH = 16  # of the sequences of [PAD]s in a short chunk: so it has about as many sequences as others
 ORDER, MASK = 1, 2  # what a hash is for, so that no two uses share their numbers
 
 
-def permuted(i, n, key):
+def permuted(i: int, n: int, key: int) -> int:
     """The place of i in a keyed permutation of 0..n-1: a Feistel network of four rounds on the next even
-    power of two, walked until it lands below n (Black and Rogaway 2002). Constant time and memory.
+    power of two, applied until the result is below n (Black and Rogaway 2002). Constant time and memory.
 
     >>> sorted(permuted(i, 10, key=7) for i in range(10)) == list(range(10))
     True
@@ -49,10 +53,10 @@ class Chunk:
     first: int
 
 
-class Axis:
+class TokenAxis:
     """All tokens of `shards`, end to end, in chunks of `chunk_tokens`; the last one may be shorter."""
 
-    def __init__(self, shards, chunk_tokens):
+    def __init__(self, shards: Sequence[Shard], chunk_tokens: int):
         self.shards = shards
         self.chunk_tokens = chunk_tokens
         self.arrays = [(np.asarray(s.tokens), np.asarray(s.offsets)) for s in shards]  # a memmap is slow to slice
@@ -61,57 +65,60 @@ class Axis:
         self.num_sequences = sum(len(s) for s in shards)
         self.num_chunks = -(-self.num_tokens // chunk_tokens)
 
-    def chunk(self, c):
+    def chunk(self, c: int) -> Chunk:
         at = c * self.chunk_tokens
         stop = min(at + self.chunk_tokens, self.num_tokens)
-        pieces, starts, done = [], [], 0
+        parts, starts, done = [], [], 0
         while at < stop:
-            i = bisect_right(self.ends, at)  # the shard in which `at` lies
+            i = bisect_right(self.ends, at)  # the shard that `at` is in
             tokens, offsets = self.arrays[i]
             base = self.ends[i] - len(tokens)
             a, b = at - base, min(stop, self.ends[i]) - base
-            # from the sequence in which a lies to the last one that begins before b
+            # from the sequence that a is in to the last one that begins before b
             begins = offsets[offsets.searchsorted(a, "right") - 1 : offsets.searchsorted(b)] - a
-            if not pieces:
+            if not parts:
                 first = -int(begins[0])
             begins[0] = 0
-            pieces.append(tokens[a:b])
+            parts.append(tokens[a:b])
             starts.append(begins + done)
             done, at = done + b - a, base + b
         return Chunk(
-            pieces[0] if len(pieces) == 1 else np.concatenate(pieces),
+            parts[0] if len(parts) == 1 else np.concatenate(parts),
             starts[0] if len(starts) == 1 else np.concatenate(starts),
             first,
         )
 
-    def where(self, c):
+    def where(self, c: int) -> str:
         """Chunk c in words, for error messages: "train-000.safetensors tokens 8192-16383"."""
         at = c * self.chunk_tokens
         i = bisect_right(self.ends, at)
         a = at - self.ends[i] + len(self.shards[i].tokens)
         return f"{self.shards[i].path} tokens {a}-{a + self.chunk_tokens - 1}"
 
-    def visited(self, visit, seed):
-        """The chunk number of visit `visit`."""
+    def visited(self, visit: int, seed: int) -> int:
+        """The number of the chunk that visit `visit` takes."""
         epoch, slot = divmod(visit, self.num_chunks)
         return permuted(slot, self.num_chunks, mix64(seed, ORDER, epoch))
 
 
-def mask_key(seed, visit):
+def mask_key(seed: int, visit: int) -> int:
     return mix64(seed, MASK, visit)
 
 
-def assemble(chunks, keys, masker, chunk_tokens, pad_id):
-    """Mask chunks and join them into one flat micro-batch of static size.
+def assemble(
+    chunks: Sequence[Chunk], keys: Sequence[int], masker: Masker, chunk_tokens: int, pad_id: int
+) -> dict[str, np.ndarray]:
+    """Mask chunks and join them into one flat micro-batch of static size; `keys` has a mask_key for each.
 
-    `chunks` is a list of Chunk, `keys` one mask_key each. With t = chunk_tokens × len(chunks) and
-    p = masker.count(chunk_tokens) × len(chunks) the result is a dict of int64 arrays:
+    With t = chunk_tokens × len(chunks) and p = masker.count(chunk_tokens) × len(chunks) the result is a dict of
+    int64 arrays:
 
-        input_ids [t]     sequences end to end; a short chunk is filled up with sequences
-        position_ids [t]  of [PAD]s alone, so that they touch nothing
+        input_ids [t]     sequences end to end; a short chunk is filled up with sequences of [PAD]s only, which
+                          nothing else attends to and of which nothing is predicted
+        position_ids [t]  the positions within each sequence
         lengths [m]       of the sequences, summing to t
         rows [p]          places in input_ids that are predicted
-        labels [p]        the tokens there; IGNORED where there were fewer to predict
+        labels [p]        the tokens there; IGNORED if there were fewer to predict
     """
     tokens = np.full((len(chunks), chunk_tokens), pad_id, np.int64)
     flat = np.arange(tokens.size)
@@ -135,8 +142,8 @@ def assemble(chunks, keys, masker, chunk_tokens, pad_id):
     }
 
 
-def by_length(batch):
-    """assemble()'s batch with its sequences in another order: the shortest first."""
+def by_length(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """assemble()'s batch with its sequences sorted, the shortest first."""
     lengths = batch["lengths"]
     order = np.argsort(lengths, kind="stable")
     ascending = lengths[order]
@@ -152,8 +159,10 @@ def by_length(batch):
     }
 
 
-def micro_batches(axis, masker, seed, visits, chunks_at_once, pad_id):
-    """The micro-batches of the chunks of `visits`, in order: an iterator over assemble()'s dicts."""
+def micro_batches(
+    axis: TokenAxis, masker: Masker, seed: int, visits: Sequence[int], chunks_at_once: int, pad_id: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The micro-batches of the chunks of `visits`, in order: assemble()'s dicts."""
     for i in range(0, len(visits), chunks_at_once):
         some = visits[i : i + chunks_at_once]
         chunks = [axis.chunk(axis.visited(visit, seed)) for visit in some]

@@ -1,6 +1,7 @@
-"""The validation loss: fixed masks, whole sequences, so that the same text gives the same figure every time."""
+"""The validation loss, with fixed masks and whole sequences: the same text gives the same figure every time."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,43 +10,43 @@ import torch.nn.functional as F
 
 from suzuri.tokenizer import encoding
 from suzuri.training.masking import IGNORED, Masker, mix64
-from suzuri.training.model import sequence_arguments
+from suzuri.training.model import FlatModel, Vocabulary, sequence_arguments
 from suzuri.training.token_axis import Chunk, assemble, by_length
 
-PROBABILITY = 0.15  # whatever the recipe's mlm_probability: figures of different recipes are to be compared
+PROBABILITY = 0.15  # whatever the recipe's mlm_probability, so that recipes can be compared
 TOKENS_AT_ONCE = 8192
 
 
 @dataclass
 class Score:
-    """Sums over predicted positions."""
+    """Sums over the predicted positions of `tokens` tokens."""
 
     loss: float = 0.0
     correct: int = 0
     predictions: int = 0
     tokens: int = 0
 
-    def add(self, other):
+    def add(self, other: "Score") -> None:
         self.loss += other.loss
         self.correct += other.correct
         self.predictions += other.predictions
         self.tokens += other.tokens
 
     @property
-    def mean_loss(self):
+    def mean_loss(self) -> float:
         return self.loss / self.predictions
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         return self.correct / self.predictions
 
     @property
-    def perplexity(self):
+    def perplexity(self) -> float:
         return math.exp(min(self.mean_loss, 700))
 
 
-def whole_sequences(tokens, offsets, limit):
-    """Chunks of as many whole sequences as fit into `limit` tokens, in order: an iterator over Chunks."""
+def whole_sequences(tokens: np.ndarray, offsets: np.ndarray, limit: int) -> Iterator[Chunk]:
+    """Chunks of as many whole sequences as fit into `limit` tokens, in order."""
     i = 0
     while i < len(offsets) - 1:
         j = max(i + 1, int(np.searchsorted(offsets, offsets[i] + limit, "right")) - 1)
@@ -53,11 +54,13 @@ def whole_sequences(tokens, offsets, limit):
         i = j
 
 
-def masked_batches(tokens, offsets, vocabulary, max_tokens=None):
-    """The validation batches of a shard's arrays: an iterator over (assemble()'s dict, tokens in it).
+def masked_batches(
+    tokens: np.ndarray, offsets: np.ndarray, vocabulary: Vocabulary, max_tokens: int | None = None
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """The validation batches of a shard's arrays: (by_length()'s dict, tokens in it).
 
-    The k-th chunk's masks are a function of k alone. `max_tokens` stops before the chunk that would pass it
-    (never before the first).
+    The masks of chunk k are a function of k alone. `max_tokens` ends before the chunk that would exceed it, but not
+    before the first.
     """
     longest = int(np.diff(offsets).max())
     limit = max(TOKENS_AT_ONCE, longest)
@@ -71,8 +74,14 @@ def masked_batches(tokens, offsets, vocabulary, max_tokens=None):
 
 
 @torch.no_grad()
-def evaluate(flat, batches, device="cpu", autocast=None, each=None):
-    """Score of a FlatModel over masked_batches(); `each(tokens)` is called after each batch."""
+def evaluate(
+    flat: FlatModel,
+    batches: Iterable[tuple[dict[str, np.ndarray], int]],
+    device: torch.device | str = "cpu",
+    autocast: torch.dtype | None = None,
+    each: Callable[[int], None] | None = None,
+) -> Score:
+    """The score of a model over masked_batches(); `each(tokens)` is called after each batch."""
     training = flat.training
     flat.eval()
     score = Score()
@@ -92,8 +101,8 @@ def evaluate(flat, batches, device="cpu", autocast=None, each=None):
     return score
 
 
-def encode_lines(blocks, folder, max_seq_length):
-    """(tokens, offsets) of a text, one sequence a line, as pack-tokens makes them; `blocks`: bytes, whole lines."""
+def encode_lines(blocks: Iterable[bytes], folder: str, max_seq_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens, offsets) of a text, one sequence per line, as pack-tokens makes them; `blocks` hold whole lines."""
     from suzuri.shards import packing
     from suzuri.tokenizer import tokenizer_folder
 

@@ -1,4 +1,4 @@
-"""Small random shards, tokenizers and recipes for the trainer's tests."""
+"""Small runs of train-mlm: random shards, tokenizers and recipes, and the process that trains on them."""
 
 import json
 import multiprocessing
@@ -30,7 +30,7 @@ RECIPE = {
 def write_tokenizer(folder, size=99, before=()):
     """A vocab.txt of `size` pieces: `before`, the special ones, then words, every third a ## piece.
 
-    No tokenizer is needed to train.
+    Training needs no more of a tokenizer.
     """
     os.makedirs(folder, exist_ok=True)
     pieces = [*before, *SPECIAL]
@@ -40,7 +40,7 @@ def write_tokenizer(folder, size=99, before=()):
 
 
 def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0):
-    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others: soon learned."""
+    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others, which is soon learned."""
     rng = np.random.default_rng(seed)
     with ShardWriter(
         path,
@@ -56,7 +56,7 @@ def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, se
         writer.close(f"{seed:064}")
 
 
-def make_task(folder, recipe=None, model=None, sequences=(150, 60), pieces_before=()):
+def make_inputs(folder, recipe=None, model=None, sequences=(150, 60), pieces_before=()):
     """A folder with tokenizer/, shards/, valid.safetensors, model.json, recipe.json; returns train-mlm's arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder / "tokenizer", before=pieces_before)
@@ -77,7 +77,7 @@ def environment(**more):
 
 
 def start(*args):
-    """train-mlm with these arguments in a process of its own, forked from one that has imported torch already.
+    """train-mlm with these arguments in its own process, forked from one that has imported torch already.
 
     Returns the process; its stderr goes to the file `process.stderr_path`.
     """
@@ -114,19 +114,12 @@ def run(*args, status=0):
 
 
 def in_process(args, overrides=()):
-    """A Trainer in this process: for tests that look inside."""
-    import argparse
-
+    """A StepRunner in this process, for the arguments of make_inputs(): for tests that look inside."""
     sys.argv[0] = "train-mlm"
-    from suzuri.training.inputs import Task
+    from suzuri.training.inputs import TrainingInputs
     from suzuri.training.recipe import read_recipe
-    from suzuri.training.step import Trainer
+    from suzuri.training.step import StepRunner
 
-    p = argparse.ArgumentParser()
-    p.add_argument("recipe")
-    p.add_argument("--train", nargs="+")
-    for option in ("--valid", "--tokenizer", "--output", "--init"):
-        p.add_argument(option)
-    parsed = p.parse_args([str(a) for a in args])
-    recipe, model = read_recipe(parsed.recipe, overrides)
-    return Trainer(Task(parsed, recipe, model))
+    recipe, _, shards, _, valid, _, tokenizer, *_ = map(str, args)
+    inputs = TrainingInputs(recipe, *read_recipe(recipe, overrides), train=[shards], valid=valid, tokenizer=tokenizer)
+    return StepRunner(inputs)
