@@ -22,7 +22,7 @@ def width(text: str) -> int:
 
 
 def aligned(rows: list[list[str]], left: set[int]) -> str:
-    """Rows of cells as lines, the columns in `left` flush left, the others flush right; an empty row is a blank line."""
+    """Rows of cells as lines: the columns in `left` flush left, others flush right. An empty row is a blank line."""
     filled = [row for row in rows if row]
     widths = [max(width(row[i]) for row in filled) for i in range(len(filled[0]))]
     lines = []

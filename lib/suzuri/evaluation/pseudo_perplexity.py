@@ -4,7 +4,7 @@ Salazar, Liang, Nguyen, Kirchhoff, 2020, "Masked Language Model Scoring": mask e
 the -log p of what was there. Here the sum is divided by the text's characters, not its tokens, before exp.
 
 A token predicted as [UNK] has not been predicted: each character behind it costs log of the number of Unicode's
-characters more, as if the model then spelled it out by chance. So a tokenizer that knows few characters wins nothing.
+characters more, as if the model then spelled it out by chance. So a tokenizer with few characters gains nothing.
 """
 
 import math

@@ -8,7 +8,7 @@ from suzuri.training.model import Vocabulary, load_model
 
 
 def load_or_draw(folder: str, vocabulary: Vocabulary | None = None, random_weights: bool = False):
-    """The model in `folder`; or one of its architecture with random weights: those that training at seed 0 begins with."""
+    """The model in `folder`, or its architecture with random weights: those with which training at seed 0 begins."""
     model = load_model(folder, vocabulary)
     if random_weights:
         torch.manual_seed(0)
