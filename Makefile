@@ -432,17 +432,17 @@ $(DATA)/eval/tasks.md: $(RESULTS) $(DATA)/.stamps/eval-table
 	@$(BIN)/compare-results $(RESULTS) >$(@D)/tasks.tsv
 	@$(BIN)/compare-results --markdown $(RESULTS) >$@.part && mv $@.part $@
 
-DEMO_MODEL = $(lastword $(MODELS))
 demo-chain: $(DATA)/demo.txt
-$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.txt
-	$(call say,fill-mask: ten sentences that are not in the sample)
-	@$(BIN)/fill-mask --top-k 5 $(DATA)/models/$(DEMO_MODEL) <$(SAMPLE)/fill-mask.txt >$@.part
+$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMPLE)/minimal-pairs.tsv
+	$(call say,compare-models: before training and after each stage$(comma) on sentences that are not in the sample)
+	@$(BIN)/compare-models --before --masked $(SAMPLE)/fill-mask.tsv --pairs $(SAMPLE)/minimal-pairs.tsv \
+	  $(MODELS:%=$(DATA)/models/%) >$@.part
 	@cat $@.part && mv $@.part $@
 
 # Of what is there, on one page; nothing is made for it.
 .PHONY: report
 report: | $(VENV) $(EVAL_ENV)
-	@$(BIN)/write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.txt --seed $(SEED) $(DATA)/report
+	@$(BIN)/write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.tsv --seed $(SEED) $(DATA)/report
 
 verify: | $(VENV)
 	@$(BIN)/verify-manifest $(DATA)
