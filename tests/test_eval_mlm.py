@@ -13,7 +13,7 @@ import transformers
 from suzuri.errors import DataError
 from suzuri.evaluation.fill_mask import read_answers
 from suzuri.evaluation.minimal_pairs import Pair, by_kind, read_pairs
-from suzuri.evaluation.model_comparison import aligned, width
+from suzuri.evaluation.model_comparison import aligned, short_names, width
 from suzuri.evaluation.pseudo_perplexity import CHARACTERS, PseudoScorer
 from suzuri.tokenizer import tokenizer_folder
 from suzuri.training.model import FlatModel, load_model
@@ -221,8 +221,9 @@ def test_accuracy_by_kind_and_files_that_are_not_pairs(run_tool, models, tmp_pat
 # --- models side by side ----------------------------------------------------------------------------------------
 
 
-def test_wide_characters_take_two_columns():
+def test_tables_for_a_terminal():
     assert [width(text) for text in ("硯", "ｶﾞ", "が", "か\u3099", "a・")] == [2, 2, 2, 2, 3]
+    assert short_names(["a/bert-x"]) == ["bert-x"] and short_names(["b-x", "b-x-y/"]) == ["x", "x-y"]
     assert aligned([["1", "硯", "x"], [], ["10", "ab", "y"]], left={1}) == " 1  硯  x\n\n10  ab  y\n"
 
 

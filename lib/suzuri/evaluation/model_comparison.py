@@ -3,6 +3,7 @@
 Two tables with a column per model: the ranks of the right words at [MASK], and the accuracy over minimal pairs.
 """
 
+import os
 import statistics
 import unicodedata
 
@@ -10,6 +11,18 @@ from suzuri.evaluation.fill_mask import Ranked
 from suzuri.evaluation.minimal_pairs import Pair, Passed
 
 GAP = "  "
+
+
+def short_names(folders: list[str]) -> list[str]:
+    """The names of model folders without what they all begin with.
+
+    >>> short_names(["models/demo-cc100-ja", "models/demo-jawiki/"])
+    ['cc100-ja', 'jawiki']
+    """
+    names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
+    while len(names) > 1 and all("-" in name for name in names) and len({name.split("-")[0] for name in names}) == 1:
+        names = [name.partition("-")[2] for name in names]
+    return names
 
 
 def width(text: str) -> int:
