@@ -281,14 +281,15 @@ $(MODELS:%=$(DATA)/eval/%.json): $(DATA)/eval/%.json: $(DATA)/models/%/manifest.
 
 include $(MACHINERY)/results.mk
 
-$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.txt
-	$(call say,fill-mask: ten sentences that are not in the sample)
-	@fill-mask --top-k 5 $(DATA)/models/$(LAST) <$(SAMPLE)/fill-mask.txt >$@.part
+$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMPLE)/minimal-pairs.tsv
+	$(call say,compare-models: before training and after each stage$(comma) on sentences that are not in the sample)
+	@compare-models --before --masked $(SAMPLE)/fill-mask.tsv --pairs $(SAMPLE)/minimal-pairs.tsv \
+	  $(MODELS:%=$(DATA)/models/%) >$@.part
 	@cat $@.part && mv $@.part $@
 
 # The results that there are, on one page; nothing else is made for it.
 report: | $(VENV) $(EVAL_VENV)
-	@write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.txt --seed $(SEED) $(DATA)/report
+	@write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.tsv --seed $(SEED) $(DATA)/report
 
 verify: | $(VENV)
 	@verify-manifest $(DATA)

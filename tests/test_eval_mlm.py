@@ -1,14 +1,20 @@
-"""eval-mlm: the same figures over a text and its shard; pseudo-perplexity beside a plain loop over transformers."""
+"""eval-mlm, fill-mask, compare-models: figures beside a plain loop over transformers, ranks, minimal pairs."""
 
 import json
 import math
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from suzuri.evaluation.pseudo_perplexity import CHARACTERS, score
+from suzuri.errors import DataError
+from suzuri.evaluation.fill_mask import read_answers
+from suzuri.evaluation.minimal_pairs import Pair, by_kind, read_pairs
+from suzuri.evaluation.model_comparison import aligned, short_names, width
+from suzuri.evaluation.pseudo_perplexity import CHARACTERS, PseudoScorer
 from suzuri.tokenizer import tokenizer_folder
 from suzuri.training.model import FlatModel, load_model
 from trained import KINDS, sample, trained  # noqa: F401
@@ -20,6 +26,7 @@ LINES = [
     "𠮷野家🇯🇵では[MASK]と書いた。",  # characters that no vocabulary here has; and no mask
     "東京の" * 40,  # longer than the model: several sequences
 ]
+ROOT = Path(__file__).resolve().parent.parent
 ODD = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 41}
 
 
@@ -65,7 +72,7 @@ def naive(folder, lines, longest):
 
 
 def scored(folder, lines, longest):
-    return score(FlatModel(load_model(str(folder))), lines, str(folder), longest)
+    return PseudoScorer(FlatModel(load_model(str(folder))), str(folder), longest).score_all(lines)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +85,7 @@ def test_pseudo_perplexity_is_that_of_a_plain_loop(kind, models):
     assert found.unknown >= 3
     assert found.nats == pytest.approx(nats + found.unknown * math.log(CHARACTERS), rel=1e-4)
     assert found.perplexity == pytest.approx(math.exp(found.nats / characters))
-    assert nats / characters > 2  # the model is no constant: its figure has something to tell
+    assert nats / characters > 2  # the model does not give every token the same
 
 
 def test_an_unknown_character_costs_one_out_of_all(models):
@@ -123,14 +130,142 @@ def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
 
 
 def test_fill_mask_counts_what_it_cannot_see(models, run_tool):
-    """A line ends at \\n alone; a [MASK] beyond the model's length is told."""
+    """A line ends at \\n alone; a [MASK] beyond the model's length is counted."""
     text = "墨を[MASK]\u2028する。\n" + "東京の" * 40 + "[MASK]\n硯。\n"
     done = run_tool("fill-mask", models["wordpiece"], "--top-k", 2, stdin=text)
     assert done.stdout.decode().count("\n") == 1 and done.stdout.decode().startswith("墨を[MASK]\u2028する。\t")
-    told = "3 lines in, 1 masks filled, 1 lines without a mask, 1 masks beyond the model's length"
-    assert told in done.stderr.decode()
+    counts = "3 lines in, 1 masks filled, 1 lines without a mask, 1 masks beyond the model's length"
+    assert counts in done.stderr.decode()
 
 
 def test_a_shard_has_no_characters(models, run_tool):
     done = run_tool("eval-mlm", models["char"], "valid.safetensors", "--pseudo-perplexity", 9, status=2)
     assert b"--text" in done.stderr
+
+
+# --- ranks of the right words -----------------------------------------------------------------------------------
+
+MASKED = "硯で墨を[MASK]。\tす\n紙は[MASK]、墨は[MASK]。\t白\tこの語はない\n"
+
+
+def test_ranks_of_answers(models, run_tool):
+    """An answer's rank is its place among all pieces; an answer that is not one piece has none, and is counted."""
+    folder = models["char"]
+    pieces = len(tokenizer_folder.read_vocabulary(folder))
+    done = run_tool("fill-mask", folder, "--answers", "--json", "--top-k", pieces, stdin=MASKED)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(r["text"], r["mask"], r["answer"]) for r in records] == [
+        ("硯で墨を[MASK]。", 0, "す"),
+        ("紙は[MASK]、墨は[MASK]。", 0, "白"),
+        ("紙は[MASK]、墨は[MASK]。", 1, "この語はない"),
+    ]
+    for r in records[:2]:
+        assert r["candidates"][r["rank"] - 1]["token"] == r["answer"]
+    assert records[2]["rank"] is None
+    counts = f"2 lines in, 3 masks filled, 2 answers among the first {pieces}, 1 answers not in the vocabulary"
+    assert counts in done.stderr.decode()
+    tsv = run_tool("fill-mask", folder, "--answers", "--top-k", 1, stdin=MASKED).stdout.decode().splitlines()
+    assert [line.split("\t")[1:3] for line in tsv] == [[r["answer"], str(r["rank"] or "-")] for r in records]
+    assert {len(line.split("\t")) for line in tsv} == {5}
+
+
+def test_random_weights_are_the_same_every_time_and_not_the_models(models, run_tool):
+    once, again, trained_ones = (
+        run_tool("fill-mask", models["unigram"], *options, stdin="墨を[MASK]。\n").stdout
+        for options in (["--random-weights"], ["--random-weights"], [])
+    )
+    assert once == again != trained_ones
+
+
+def test_as_many_answers_as_masks(models, run_tool):
+    assert read_answers(["硯"], lambda text: 0) == (["硯"], [[]])
+    with pytest.raises(DataError, match="but 0 answers"):
+        read_answers(["硯で[MASK]"], lambda text: 1)
+    done = run_tool("fill-mask", models["char"], "--answers", stdin="硯で[MASK]\tあ\tい\n", status=1)
+    assert "硯で[MASK]: 1 [MASK], but 2 answers" in done.stderr.decode()
+
+
+# --- minimal pairs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, run_tool, tmp_path):
+    """As a plain loop over transformers finds it; turned around, each pair is passed if it was not."""
+    pairs = [("硯で墨をする。", "硯を墨でする。"), ("紙が一枚ある。", "紙が一匹ある。"), ("水を飲む。", "水が飲む。")]
+    folder, file = models[kind], tmp_path / "pairs.tsv"
+    lines = (
+        [f"{a}\t{b}\tas it is" for a, b in pairs] + [f"{b}\t{a}\tturned" for a, b in pairs] + ["墨\t墨\tthe same", ""]
+    )
+    file.write_text("\n".join(lines))
+    found = json.loads(run_tool("eval-mlm", folder, "--pairs", file, "--json").stdout)
+    right = sum(naive(folder, [a], 48)[0] < naive(folder, [b], 48)[0] for a, b in pairs)
+    assert {row["kind"]: row["right"] for row in found["pairs"]} == {
+        "as it is": right,
+        "turned": len(pairs) - right,
+        "the same": 0,
+        "all": len(pairs),
+    }
+
+
+def test_accuracy_by_kind_and_files_that_are_not_pairs(run_tool, models, tmp_path):
+    pairs = [Pair("a", "b", "x"), Pair("a", "b", "y"), Pair("a", "b", "x"), Pair("a", "b")]
+    assert by_kind(pairs, [True, True, False, True]) == {"x": (1, 2), "y": (1, 1), "all": (3, 4)}
+    file = tmp_path / "pairs.tsv"
+    for content, error in ((b"a\tb\na\n", "line 2: not a pair"), (b"\n", "no pair in it"), (b"\xff\tb\n", "not UTF-8")):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=error):
+            read_pairs(str(file))
+    assert b"goes without" in run_tool("eval-mlm", models["char"], "x.txt", "--pairs", file, status=2).stderr
+
+
+# --- models side by side ----------------------------------------------------------------------------------------
+
+
+def test_tables_for_a_terminal():
+    assert [width(text) for text in ("硯", "ｶﾞ", "が", "か\u3099", "a・")] == [2, 2, 2, 2, 3]
+    assert short_names(["a/bert-x"]) == ["bert-x"] and short_names(["b-x", "b-x-y/"]) == ["x", "x-y"]
+    assert aligned([["1", "硯", "x"], [], ["10", "ab", "y"]], left={1}) == " 1  硯  x\n\n10  ab  y\n"
+
+
+def test_models_side_by_side(models, run_tool, tmp_path):
+    masked, pairs = tmp_path / "masked.tsv", tmp_path / "pairs.tsv"
+    masked.write_text(MASKED)
+    pairs.write_text("水を飲む。\t水が飲む。\tparticle\n紙が一枚。\t紙が一匹。\tcounter\n")
+    folder = models["char"]
+    page = run_tool("compare-models", "--before", "--masked", masked, "--pairs", pairs, "--top-k", 3, folder, folder)
+    lines = page.stdout.decode().splitlines()
+    assert lines[0].split()[:3] == ["before", "char", "char"]
+    tsv = run_tool("fill-mask", folder, "--answers", "--top-k", 3, stdin=MASKED).stdout.decode().splitlines()
+    for line, row in zip(lines[2:5], tsv, strict=True):
+        _, answer, rank, *candidates = row.split("\t")
+        assert line.split()[1:3] == [rank] * 2
+        assert f"[{answer}]" in line and line.split()[-3:] == candidates[::2]
+    assert "紙は白、墨は[この語はない]。" in lines[4]
+    assert "median rank" in lines[6] and "among the first 3" in lines[7]
+    assert lines[8] == "-: the word is not one piece of the model's vocabulary, and is not counted."
+    assert "水を飲む。 / 水が飲む。" in lines[12] and "all 2 pairs" in lines[-1]
+    done = run_tool("compare-models", folder, status=2)
+    assert b"--masked or --pairs" in done.stderr
+
+
+# --- the sample's files -----------------------------------------------------------------------------------------
+
+SAMPLE = ROOT / "data/sample"
+
+
+def test_what_the_demo_asks_is_not_in_the_sample():
+    """Neither sentence of a pair, nor a masked sentence with any word in its place: what is learned is not copied."""
+    text = "".join(path.read_text() for path in sorted(SAMPLE.glob("*/*.txt")))
+    pairs = read_pairs(str(SAMPLE / "minimal-pairs.tsv"))
+    assert not [s for pair in pairs for s in (pair.right, pair.wrong) if s.rstrip("。") in text]
+    assert len(pairs) == 60 == len({pair.right for pair in pairs})
+    passed = by_kind(pairs, [True] * 60)
+    kinds = ("particle", "counter", "agreement", "order")
+    assert passed == dict.fromkeys(kinds, (15, 15)) | {"all": (60, 60)}
+    texts, answers = read_answers(
+        (SAMPLE / "fill-mask.tsv").read_text().splitlines(), lambda text: text.count("[MASK]")
+    )
+    assert len(texts) == len(set(texts)) == 20 and all(len(theirs) == 1 for theirs in answers)
+    for sentence in texts:
+        before, after = map(re.escape, sentence.split("[MASK]"))
+        assert not re.search(f"{before}.{{1,8}}?{after}", text), sentence

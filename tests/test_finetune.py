@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from suzuri.errors import DataError
 from suzuri.evaluation.entity_tags import entities_of, tag
+from suzuri.evaluation.features import Features, best_answer, predictions_of, windows
 from suzuri.evaluation.results_table import as_markdown, as_tsv, table
 from suzuri.evaluation.tasks import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread
 from suzuri.tokenizer import tokenizer_folder
@@ -192,16 +193,13 @@ def finetune():
 
 
 def test_a_folder_without_a_model(tmp_path, finetune):
-    with pytest.raises(DataError, match="no model"):
+    with pytest.raises(DataError, match="not a model"):
         finetune.longest_input(tmp_path)
 
 
 @given(st.integers(0, 300), st.integers(4, 60))
 @settings(deadline=None)
 def test_windows_cover_and_overlap(length, room):
-    pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
-    from suzuri.evaluation.finetune import windows
-
     found = windows(length, room)
     assert found[0][0] == 0 and found[-1][1] == length
     assert all(0 < b - a <= room for a, b in found) or length == 0
@@ -211,9 +209,6 @@ def test_windows_cover_and_overlap(length, room):
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_best_answer_beside_brute_force(data):
-    pytest.importorskip("accelerate", reason="accelerate is not installed (make eval and make test install it)")
-    from suzuri.evaluation.finetune import best_answer
-
     n = data.draw(st.integers(1, 15))
     numbers = st.lists(st.integers(-50, 50), min_size=n + 5, max_size=n + 5).map(np.array)
     starts, ends = data.draw(numbers), data.draw(numbers)
@@ -223,18 +218,18 @@ def test_best_answer_beside_brute_force(data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_perfect_model_gets_full_marks(kind, encoders, finetune):
+def test_a_perfect_model_gets_full_marks(kind, encoders):
     """Answers and entities go to labels, through overlapping windows, and back to characters without loss."""
     context = "硯 [SEP] 硯は①石である。" + "東京都に住む人が墨をする。" * 12 + "（㍿）ガラスの硯もある。"
     words = ["硯", "①石", "㍿", "硯もある"]
     places = [0, context.index("①"), context.index("㍿"), context.index("硯もある")]
     answers = [{"text": "何？", "context": context, "answers": [(p, w)]} for p, w in zip(places, words, strict=True)]
-    features = finetune.Features(TASKS["jsquad"], encoders[kind], 48, answers)
+    features = Features(TASKS["jsquad"], encoders[kind], 48, answers)
     inputs = [f for n, e in enumerate(answers) for f in features(e, n)]
     assert len(inputs) > 2 * len(answers) and max(len(f["input_ids"]) for f in inputs) <= 48
     one = [np.eye(len(f["input_ids"])) for f in inputs]
     logits = [(eye[f["start_positions"]], eye[f["end_positions"]]) for eye, f in zip(one, inputs, strict=True)]
-    found = finetune.predictions_of(features, answers, inputs, logits)
+    found = predictions_of(features, answers, inputs, logits)
     assert [w in f and len(f) <= len(w) + 2 for w, f in zip(words, found, strict=True)] == [True] * 4, found
     if kind == "char":
         assert found == words
@@ -242,7 +237,7 @@ def test_a_perfect_model_gets_full_marks(kind, encoders, finetune):
     text = context[8:]
     entities = [(p - 8, p - 8 + len(w), "物") for p, w in zip(places[1:], words[1:], strict=True)]
     examples = [{"text": text, "entities": entities}, {"text": "墨", "entities": []}]
-    features = finetune.Features(TASKS["ner"], encoders[kind], 48, examples)
+    features = Features(TASKS["ner"], encoders[kind], 48, examples)
     inputs = [f for n, e in enumerate(examples) for f in features(e, n)]
     assert len(inputs) > 3
     # Wrong near the edges of windows, where another window sees better.
@@ -252,7 +247,7 @@ def test_a_perfect_model_gets_full_marks(kind, encoders, finetune):
         if f["_window"][0] > 0:
             rows[1:4] = np.eye(len(features.labels))[1]
         logits.append(rows)
-    found = finetune.predictions_of(features, examples, inputs, logits)
+    found = predictions_of(features, examples, inputs, logits)
     spans = encoders[kind].encode(text)[1]
     assert found == [entities_of(spans, tag(spans, entities)), set()]
     assert kind != "char" or found[0] == set(entities)
@@ -312,24 +307,24 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     if name != "jsts":
         given["learning_rates"] = [5e-3]
     with Progress() as bar:
-        runs, used = finetune.run(task, str(folder), examples, examples[:30], given, 1, name == "ner", bar)
+        runs, used = finetune.scores_of_seeds(task, str(folder), examples, examples[:30], given, 1, name == "ner", bar)
         assert min(runs[0].values()) > 0.95, runs
         assert used["learning_rate"] == 5e-3 and used["max_length"] == (39 if model == "roberta" else 40)
         if name == "jsts":
             assert set(used["held_out"]) == {1e-6, 5e-3}
-            again, _ = finetune.run(task, str(folder), examples, examples[:30], given, 1, False, bar)
+            again, _ = finetune.scores_of_seeds(task, str(folder), examples, examples[:30], given, 1, False, bar)
             assert again == runs
 
 
-def test_a_regression_starts_at_the_mean(finetune, encoders):
-    """A head that says 0 says the mean of the training labels, and what it has to learn is 0 on average."""
+def test_a_regression_starts_at_the_mean(encoders):
+    """A head that gives 0 predicts the mean of the training labels, and what it has to learn is 0 on average."""
     examples = [{"texts": ("墨", "紙"), "label": label} for label in (1.0, 2.0, 4.5)]
-    features = finetune.Features(TASKS["jsts"], encoders["char"], 16, examples)
+    features = Features(TASKS["jsts"], encoders["char"], 16, examples)
     inputs = [f for n, e in enumerate(examples) for f in features(e, n)]
     assert [f["labels"] for f in inputs] == [-1.5, -0.5, 2.0]
     logits = [np.array([f["labels"]]) for f in inputs]
-    assert finetune.predictions_of(features, examples, inputs, logits) == [1.0, 2.0, 4.5]
-    assert finetune.predictions_of(features, examples, inputs, [np.zeros(1)] * 3) == [2.5] * 3
+    assert predictions_of(features, examples, inputs, logits) == [1.0, 2.0, 4.5]
+    assert predictions_of(features, examples, inputs, [np.zeros(1)] * 3) == [2.5] * 3
 
 
 def test_finetune_prints_one_object(tmp_path, run_tool):
@@ -350,7 +345,7 @@ def test_finetune_prints_one_object(tmp_path, run_tool):
 @pytest.mark.parametrize(
     ("kind", "least"), [("regression", 0.95), ("classes", 0.95), ("answers", 0.9), ("entities", 0.95)]
 )
-def test_bags_of_words_see_what_is_plain(kind, least):
+def test_bags_of_words_learn_what_is_plain(kind, least):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (make eval and make test install it)")
     from suzuri.evaluation import bag_of_words
 

@@ -1,7 +1,7 @@
-"""Bags of words: what a task gives to someone who cannot read. A model that does not beat them has learned little.
+"""Bags of words: a baseline that cannot read. A model that does not beat it has learned little of a task.
 
-Words are MeCab's; tf-idf, regressions and nothing else (scikit-learn). Each function takes the examples of
-train and of valid and returns its predictions for valid, in the terms of downstream.score().
+MeCab's words, tf-idf, regressions (scikit-learn) and nothing else. Each function takes the examples of train and of
+valid and returns its predictions for valid, as tasks.score() takes them.
 """
 
 import re
@@ -13,12 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from suzuri.evaluation.entity_tags import entities_of, tag
-from suzuri.evaluation.tasks import MARKER
+from suzuri.evaluation.tasks import MARKER, Task
 from suzuri.tokenizer.offsets import normalize
 from suzuri.tokenizer.words import segment
 
 
-def predict(task, train, valid):
+def predict(task: Task, train: list[dict], valid: list[dict]) -> list:
     """Predictions for `valid`; the same ones every time."""
     return {
         "regression": similarity,
@@ -29,7 +29,7 @@ def predict(task, train, valid):
     }[task.kind](train, valid)
 
 
-def words_of(texts):
+def words_of(texts: list[str]) -> list[str]:
     """For each text its words, joined by blanks."""
     return segment([text.replace("\n", " ") for text in texts])
 
@@ -37,11 +37,11 @@ def words_of(texts):
 class Similarities:
     """Cosines of tf-idf vectors, over words and over runs of one to three characters."""
 
-    def __init__(self, texts):
+    def __init__(self, texts: list[str]):
         self.words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True).fit(words_of(texts))
         self.runs = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True).fit(texts)
 
-    def __call__(self, first, second):
+    def __call__(self, first: list[str], second: list[str]) -> np.ndarray:
         """[n, 2]: the cosines of n pairs of texts."""
         both = []
         for vectors, a, b in ((self.words, words_of(first), words_of(second)), (self.runs, first, second)):
@@ -50,12 +50,12 @@ class Similarities:
         return np.stack(both, 1)
 
 
-def split_pairs(examples):
+def split_pairs(examples: list[dict]) -> tuple[list[str], list[str]]:
     """([first texts], [second texts])"""
     return [e["texts"][0] for e in examples], [e["texts"][1] for e in examples]
 
 
-def similarity(train, valid):
+def similarity(train: list[dict], valid: list[dict]) -> list[float]:
     """The two cosines, their squares and how much the texts differ in length, in a linear regression."""
     cosines = Similarities([text for e in train for text in e["texts"]])
 
@@ -69,7 +69,7 @@ def similarity(train, valid):
     return model.predict(features(valid)).tolist()
 
 
-def relation(train, valid):
+def relation(train: list[dict], valid: list[dict]) -> list[str]:
     """Logistic regression over the cosines and over the words in both texts, only in the first, only in the second."""
     cosines = Similarities([text for e in train for text in e["texts"]])
     bag = TfidfVectorizer(token_pattern=r"\S+")
@@ -90,9 +90,9 @@ def relation(train, valid):
     return model.predict(features(valid)).tolist()
 
 
-def choice(train, valid):
-    """The choice that a logistic regression likes best: over its cosines to the question, its own words, and
-    how they go together with the question's in train."""
+def choice(train: list[dict], valid: list[dict]) -> list[int]:
+    """The choice with the highest value by a logistic regression over its cosines to the question, its own words, and
+    their pairs with the question's words."""
     cosines = Similarities([text for e in train for text in (e["text"], *e["choices"])])
     bag = TfidfVectorizer(token_pattern=r"\S+", min_df=2)
 
@@ -114,9 +114,9 @@ def choice(train, valid):
     return values.argmax(1).tolist()
 
 
-def answer(train, valid):
-    """Of the sentence nearest to the question (tf-idf), the longest run without hiragana and punctuation that
-    the question has not; train is not looked at."""
+def answer(train: list[dict], valid: list[dict]) -> list[str]:
+    """From the sentence nearest to the question (tf-idf), the longest run without hiragana and punctuation that is not
+    in the question; train is not looked at."""
     sentences = {e["context"]: re.findall("[^。]+", e["context"].replace(MARKER, "。")) for e in valid}
     cosines = Similarities([s for found in sentences.values() for s in found])
     pairs = [(e["text"], s) for e in valid for s in sentences[e["context"]]]
@@ -131,7 +131,7 @@ def answer(train, valid):
     return answers
 
 
-def entities(train, valid):
+def entities(train: list[dict], valid: list[dict]) -> list[set]:
     """Each word is of the type that it has most often in train; neighbours of one type are one entity."""
     seen = defaultdict(Counter)
     for e in train:
@@ -146,7 +146,7 @@ def entities(train, valid):
     return found
 
 
-def word_spans(text):
+def word_spans(text: str) -> tuple[list[tuple[int, int]], list[str]]:
     """([(start, end), …], [word, …]) of MeCab's words in a text."""
     normal, starts, ends = normalize(text)
     spans, words, at = [], [], 0

@@ -1,10 +1,13 @@
-"""Entities as a tag a token (B-TYPE begins one, I-TYPE continues it, O is outside), and back."""
+"""Entities as one tag per token (B-TYPE begins an entity, I-TYPE continues it, O is outside), and back."""
+
+Span = tuple[int, int]
+Entity = tuple[int, int, str]
 
 
-def tag(spans, entities):
-    """["O", "B-地名", "I-地名", …], a tag a token: those that have a character of an entity are in it.
+def tag(spans: list[Span], entities: list[Entity]) -> list[str]:
+    """["O", "B-地名", "I-地名", …], one tag per token: a token with a character of an entity is in it.
 
-    A token that has characters of two belongs to the first.
+    A token with characters of two entities belongs to the first.
     """
     tags = ["O"] * len(spans)
     for start, end, kind in sorted(entities):
@@ -14,7 +17,7 @@ def tag(spans, entities):
     return tags
 
 
-def entities_of(spans, tags):
+def entities_of(spans: list[Span], tags: list[str]) -> set[Entity]:
     """{(start, end, type), …}: from a B, or an I of another type than before, as long as I of its type follow.
 
     >>> entities_of([(0, 2), (2, 3), (3, 4)], ["B-地名", "I-地名", "O"])

@@ -1,22 +1,25 @@
 """Pseudo-perplexity per character: a figure for masked language models whose tokenizers differ.
 
-Salazar, Liang, Nguyen, Kirchhoff, 2020, "Masked Language Model Scoring": mask each token of a text in turn,
-sum the -log p of what was there; here divided by the characters of the text, not its tokens, and exp.
+Salazar, Liang, Nguyen, Kirchhoff, 2020, "Masked Language Model Scoring": mask each token of a text in turn and sum
+the -log p of what was there. Here the sum is divided by the text's characters, not its tokens, before exp.
 
-What is predicted as [UNK] has not been predicted: for each character that it stands for the cost is log of
-the number of Unicode's characters more, as if the model then spelled it out by chance. So a tokenizer that
-knows few characters wins nothing.
+A token predicted as [UNK] has not been predicted: each character behind it costs log of the number of Unicode's
+characters more, as if the model then spelled it out by chance. So a tokenizer with few characters gains nothing.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 import torch.nn.functional as F
 
+from suzuri.evaluation.random_weights import load_or_draw
 from suzuri.tokenizer.offsets import Encoder
-from suzuri.tokenizer.tokenizer_folder import special_ids
+from suzuri.tokenizer.tokenizer_folder import max_seq_length, special_ids
+from suzuri.training.model import FlatModel, Vocabulary, max_length
+from suzuri.training.ranks import Ranks
 
 CHARACTERS = 0x110000 - 0x800  # Unicode's code points without the surrogates
 UNKNOWN_COST = math.log(CHARACTERS)  # 13.9 nats
@@ -25,17 +28,26 @@ TOKENS_AT_ONCE = 8192
 
 @dataclass
 class PseudoScore:
+    """Sums over lines; `nats` is the pseudo-log-likelihood with the sign changed."""
+
     nats: float = 0.0
     characters: int = 0
     tokens: int = 0
     unknown: int = 0  # characters behind unknown tokens
     lines: int = 0
 
+    def add(self, other: "PseudoScore") -> None:
+        self.nats += other.nats
+        self.characters += other.characters
+        self.tokens += other.tokens
+        self.unknown += other.unknown
+        self.lines += other.lines
+
     @property
-    def perplexity(self):
+    def perplexity(self) -> float:
         return math.exp(min(self.nats / self.characters, 700))
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         return {
             "pseudo_perplexity": round(self.perplexity, 3),
             "pseudo_perplexity_lines": self.lines,
@@ -45,54 +57,62 @@ class PseudoScore:
         }
 
 
-def first_lines(blocks, n):
-    """The first n lines (str) that are not blank, of blocks of bytes, each of whole lines."""
+class PseudoScorer:
+    """Scores lines by a FlatModel and the tokenizer in `folder`, in sequences of at most `longest` tokens."""
+
+    def __init__(self, flat: FlatModel, folder: str, longest: int, device="cpu"):
+        self.flat = flat.eval()
+        self.encoder, self.special = Encoder(folder), special_ids(folder)
+        self.room = longest - 2  # [CLS] and [SEP]
+        self.device = device
+
+    def score(self, line: str) -> PseudoScore:
+        ids, spans = self.encoder.encode(line)
+        # A line that is too long is cut into sequences as pack-tokens cuts it.
+        parts = [ids[i : i + self.room] for i in range(0, len(ids), self.room)]
+        nats = sum(sum(self.nats_of(part)) for part in parts)
+        unknown_id = self.special["unk_token"]
+        unknown = sum(end - start for i, (start, end) in zip(ids, spans, strict=True) if i == unknown_id)
+        return PseudoScore(nats + unknown * UNKNOWN_COST, len(line), len(ids), unknown, 1)
+
+    def score_all(self, lines: Iterable[str], each: Callable[[int], None] | None = None) -> PseudoScore:
+        """The sum over lines; calls `each(1)` after each."""
+        total = PseudoScore()
+        for line in lines:
+            total.add(self.score(line))
+            if each:
+                each(1)
+        return total
+
+    @torch.no_grad()
+    def nats_of(self, ids: list[int]) -> list[float]:
+        """[-log p of each of `ids`, masked alone]: `[CLS] ids [SEP]` through the model.
+
+        The copies, one per token, are equally long, so they go side by side without padding.
+        """
+        whole = torch.tensor([self.special["cls_token"], *ids, self.special["sep_token"]], device=self.device)
+        length, found = len(whole), []
+        for part in torch.arange(1, length - 1, device=self.device).split(max(1, TOKENS_AT_ONCE // length)):
+            copies = whole.repeat(len(part), 1)
+            at = torch.arange(len(part), device=self.device)
+            copies[at, part] = self.special["mask_token"]
+            logits = self.flat(
+                input_ids=copies.flatten(),
+                position_ids=torch.arange(length, device=self.device).repeat(len(part)),
+                rows=at * length + part,
+                groups=[(len(part), length)],
+            )
+            found += F.cross_entropy(logits.float(), whole[part], reduction="none").tolist()
+        return found
+
+
+def open_scorer(folder: str, random_weights: bool = False) -> PseudoScorer:
+    """The PseudoScorer of a model folder."""
+    model, device = load_or_draw(folder, Vocabulary(folder), random_weights), Ranks().device
+    return PseudoScorer(FlatModel(model.to(device)), folder, min(max_seq_length(folder), max_length(model)), device)
+
+
+def first_lines(blocks: Iterable[bytes], n: int) -> list[str]:
+    """The first n lines that are not blank, of blocks of bytes, each of whole lines."""
     lines = (line for block in blocks for line in block.decode("utf-8", "replace").split("\n"))
     return list(islice((line for line in lines if line and not line.isspace()), n))
-
-
-def sequences(ids, room):
-    """A text's ids in sequences of at most `room`, as pack-tokens cuts a long line: [[id, …], …]."""
-    return [ids[i : i + room] for i in range(0, len(ids), room)]
-
-
-@torch.no_grad()
-def nats_of(flat, ids, special, device="cpu"):
-    """[-log p of each of `ids`, masked alone]: `[CLS] ids [SEP]` through a FlatModel (lib/suzuri/model.py).
-
-    The copies, one a token, are equally long, so they go side by side without padding.
-    """
-    whole = torch.tensor([special["cls_token"], *ids, special["sep_token"]], device=device)
-    length, found = len(whole), []
-    for part in torch.arange(1, length - 1, device=device).split(max(1, TOKENS_AT_ONCE // length)):
-        copies = whole.repeat(len(part), 1)
-        at = torch.arange(len(part), device=device)
-        copies[at, part] = special["mask_token"]
-        logits = flat(
-            input_ids=copies.flatten(),
-            position_ids=torch.arange(length, device=device).repeat(len(part)),
-            rows=at * length + part,
-            groups=[(len(part), length)],
-        )
-        found += F.cross_entropy(logits.float(), whole[part], reduction="none").tolist()
-    return found
-
-
-def score(flat, lines, folder, longest, device="cpu", each=None):
-    """PseudoScore of lines (str) by a FlatModel and the tokenizer in `folder`; calls `each(1)` after each line."""
-    encoder, special = Encoder(folder), special_ids(folder)
-    flat.eval()
-    total = PseudoScore()
-    for line in lines:
-        ids, spans = encoder.encode(line)
-        for part in sequences(ids, longest - 2):
-            total.nats += sum(nats_of(flat, part, special, device))
-        unknown = sum(end - start for i, (start, end) in zip(ids, spans, strict=True) if i == special["unk_token"])
-        total.nats += unknown * UNKNOWN_COST
-        total.unknown += unknown
-        total.characters += len(line)
-        total.tokens += len(ids)
-        total.lines += 1
-        if each:
-            each(1)
-    return total

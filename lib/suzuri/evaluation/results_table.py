@@ -1,4 +1,4 @@
-"""The table of fine-tuning results: a row a model, a column a metric, and no result that hides behind its mean."""
+"""The table of fine-tuning results: a row per model, a column per metric, each figure with its deviation."""
 
 import os
 
@@ -7,19 +7,19 @@ from suzuri.evaluation.tasks import TASKS, show
 BASELINES = ("random weights", "bag of words")
 
 
-def row_of(result):
+def row_of(result: dict) -> str:
     """The row that a result of bin/finetune belongs to."""
     if result["weights"] is None:
         return "bag of words"
     return "random weights" if result["weights"] == "random" else os.path.basename(os.path.normpath(result["model"]))
 
 
-def is_above(one, other):
+def is_above(one: dict, other: dict) -> bool:
     """Whether a mean is higher than another by more than the deviations of both together."""
     return one["mean"] - other["mean"] > (one["deviation"] or 0) + (other["deviation"] or 0)
 
 
-def table(results):
+def table(results: list[dict]) -> list[list[str]]:
     """[[cell, …], …] of results, the first row the header; rows in the order in which models first come.
 
     A pre-trained model's cell says which of the two baselines it is not above.
@@ -41,10 +41,10 @@ def table(results):
     return rows
 
 
-def as_tsv(rows):
+def as_tsv(rows: list[list[str]]) -> str:
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
-def as_markdown(rows):
+def as_markdown(rows: list[list[str]]) -> str:
     head, *rest = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in rows)
     return "".join([head, "|---" * len(rows[0]) + "|\n", *rest])

@@ -1,8 +1,8 @@
 """The tasks that a model is fine-tuned on: their files, their examples, their scores.
 
-JGLUE (Kurihara, Kawahara, Shibata, 2022) and what stands in for it where its training split is not at hand:
-JSICK for JNLI, and the entities of Wikipedia that JGLUE has none of. A task's folder holds train.jsonl and
-valid.jsonl, or JGLUE's own train-v1.3.json and valid-v1.3.json.
+JGLUE (Kurihara, Kawahara, Shibata, 2022); JSICK, in place of JNLI where that is not at hand; and named entities in
+Wikipedia, a kind of task that JGLUE does not have. A task's folder holds train.jsonl and valid.jsonl, or JGLUE's own
+train-v1.3.json and valid-v1.3.json.
 """
 
 import glob
@@ -11,6 +11,7 @@ import os
 import random
 import statistics
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from suzuri.errors import DataError
@@ -24,7 +25,7 @@ class Task:
 
     name: str
     kind: str  # regression, classes, choices, answers or entities
-    metrics: tuple
+    metrics: tuple[str, ...]
     max_length: int
     epochs: int = 4
 
@@ -42,8 +43,8 @@ TASKS = {
 }
 
 
-def find_file(task, folder, split):
-    """The newest file of a split, FOLDER/jsts/train.jsonl or FOLDER/jsts-v1.3/train-v1.3.json; None without one."""
+def find_file(task: Task, folder: str, split: str) -> str | None:
+    """The newest file of a split, FOLDER/jsts/train.jsonl or FOLDER/jsts-v1.3/train-v1.3.json."""
     found = [
         path
         for name in (task.name, f"{task.name}-v*")
@@ -53,15 +54,15 @@ def find_file(task, folder, split):
     return found[-1] if found else None
 
 
-def read(task, folder, split, limit=None):
-    """The examples of a split, dicts of one kind a task:
+def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[dict]:
+    """The examples of a split, dicts with these keys, by the kind of the task:
 
         regression, classes   texts (a, b), label (float or str)
         choices               text, choices [str], label (its index)
         answers               text (the question), context, answers [(start, text)]
         entities              text, entities [(start, end, type)]
 
-    `limit` takes so many of them, at random but always the same.
+    `limit` takes so many of them, at random but always the same ones.
     """
     path = find_file(task, folder, split)
     if path is None:
@@ -81,7 +82,7 @@ def read(task, folder, split, limit=None):
         if task.kind == "answers" and not all(e["answers"] for e in examples):
             raise ValueError("a question without an answer, which only SQuAD 2.0 has")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(path, f"not as {task.name} has it ({type(e).__name__}: {e})") from None
+        raise DataError(path, f"not in the format of {task.name} ({type(e).__name__}: {e})") from None
     if not examples:
         raise DataError(path, "no example in it")
     if limit and limit < len(examples):
@@ -89,7 +90,7 @@ def read(task, folder, split, limit=None):
     return examples
 
 
-def squad_records(data):
+def squad_records(data: dict) -> Iterator[dict]:
     return (
         {"context": paragraph["context"], **question}
         for article in data["data"]
@@ -98,7 +99,7 @@ def squad_records(data):
     )
 
 
-def pair(record):
+def pair(record: dict) -> dict:
     return {"texts": (record["sentence1"], record["sentence2"]), "label": record["label"]}
 
 
@@ -122,8 +123,8 @@ EXAMPLE = {
 }
 
 
-def hold_out(examples, fraction=0.1):
-    """(rest, held out): at random, always the same ones; for choosing settings without a look at valid."""
+def hold_out(examples: list[dict], fraction: float = 0.1) -> tuple[list[dict], list[dict]]:
+    """(rest, held out), at random but always the same: to choose settings without a look at valid."""
     shuffled = random.Random(1).sample(examples, len(examples))
     held = max(1, round(len(examples) * fraction))
     return shuffled[held:], shuffled[:held]
@@ -132,7 +133,7 @@ def hold_out(examples, fraction=0.1):
 # --- scores ---------------------------------------------------------------------------------------------------
 
 
-def score(task, examples, predictions):
+def score(task: Task, examples: list[dict], predictions: list) -> dict[str, float]:
     """{metric: value} of predictions: float, label, index, answer text, or a set of (start, end, type) each."""
     if task.kind == "entities":
         return {"f1": entity_f1([set(e["entities"]) for e in examples], predictions)}
@@ -148,8 +149,8 @@ def score(task, examples, predictions):
     return {"accuracy": sum(a == b for a, b in zip(labels, predictions, strict=True)) / len(labels)}
 
 
-def correlations(labels, predictions):
-    """Pearson's and Spearman's; 0 for a model that says the same of everything."""
+def correlations(labels: list[float], predictions: list[float]) -> dict[str, float]:
+    """Pearson's and Spearman's; 0 for a model whose predictions are all the same."""
     from scipy.stats import pearsonr, spearmanr
 
     if len(set(predictions)) < 2:
@@ -160,12 +161,12 @@ def correlations(labels, predictions):
     }
 
 
-def bare(answer):
-    """As JGLUE compares answers: lower case, single blanks, no 。 at the end."""
+def bare(answer: str) -> str:
+    """An answer as JGLUE compares it: lower case, single blanks, no 。 at the end."""
     return " ".join(answer.lower().rstrip("。").split())
 
 
-def character_f1(gold, answer):
+def character_f1(gold: str, answer: str) -> float:
     """JGLUE's F1 of an answer: over its characters, each as often as it is there.
 
     >>> character_f1("東京都", "東京")
@@ -178,15 +179,15 @@ def character_f1(gold, answer):
     return 2 * same / (len(gold) + len(answer))
 
 
-def entity_f1(gold, found):
+def entity_f1(gold: list[set], found: list[set]) -> float:
     """Micro F1 over entities with the right type from the right first to the right last character: sets of each."""
     right = sum(len(a & b) for a, b in zip(gold, found, strict=True))
     total = sum(map(len, gold)) + sum(map(len, found))
     return 2 * right / total if total else 0.0
 
 
-def spread(values):
-    """{mean, deviation, values}: the deviation that of a sample; None for one value, which says nothing of it."""
+def spread(values: list[float]) -> dict:
+    """{mean, deviation, values}: the deviation of a sample, None if there is only one value."""
     return {
         "mean": round(statistics.fmean(values), 6),
         "deviation": round(statistics.stdev(values), 6) if len(values) > 1 else None,
@@ -194,6 +195,6 @@ def spread(values):
     }
 
 
-def show(found):
+def show(found: dict) -> str:
     """A spread as text: 0.712 ± 0.003"""
     return f"{found['mean']:.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")

@@ -1,0 +1,17 @@
+"""Random weights: a model as it was before training, beside which a score shows what was learned."""
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM
+
+from suzuri.training.attention import GROUPED
+from suzuri.training.model import Vocabulary, load_model
+
+
+def load_or_draw(folder: str, vocabulary: Vocabulary | None = None, random_weights: bool = False):
+    """The model in `folder`, or its architecture with random weights: those with which training at seed 0 begins."""
+    model = load_model(folder, vocabulary)
+    if random_weights:
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(folder)
+        model = AutoModelForMaskedLM.from_config(config, attn_implementation=GROUPED, dtype=torch.float32)
+    return model
