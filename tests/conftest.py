@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def wait_for(condition, seconds=120):
         assert time.monotonic() < deadline, f"not so after {seconds} seconds"
         time.sleep(0.01)
     return found
+
+
+def cpu_seconds():
+    """Of all processes that this one has started and waited for: a measure that other work does not disturb."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.fixture(scope="session")

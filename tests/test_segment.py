@@ -92,4 +92,4 @@ def test_a_vanished_reader_is_no_error(bin_dir):
         tool.stdin.close()
     except BrokenPipeError:
         pass
-    assert tool.wait(60) == -13 and tool.stderr.read() == b""
+    assert tool.wait(300) == -13 and tool.stderr.read() == b""

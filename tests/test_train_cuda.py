@@ -12,7 +12,7 @@ from test_train_mlm import lines_of
 from test_train_model import PIECES, Words
 from trainer import in_process, make_task, run, write_shard, write_tokenizer
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 # Heads of 16 values: the kernel wants multiples of 8. ModernBERT's window is shorter than most sequences here.
 SIZES = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 80}
 ARCHITECTURES = {
