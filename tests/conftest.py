@@ -52,9 +52,9 @@ def pytest_runtest_call(item):
 def pytest_runtest_makereport(item, call):
     """The tests of make prove that the chain works: one that is skipped has failed."""
     report = yield
-    if report.skipped and item.path.name == "test_make.py":
+    if report.skipped and item.path.name == "test_make.py" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, which no test of make may be: {report.longrepr[-1]}"
+        report.longrepr = f"skipped, which no test of make may be: {call.excinfo.value}"
     return report
 
 
