@@ -1,12 +1,76 @@
+"""What all tests share: the tools, the texts, deadlines, and what may be skipped."""
+
+import bz2
+import gzip
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "lib"))
+
+# A busy machine is not an error: no deadline for a single example, a generous one for what may hang.
+hypothesis.settings.register_profile("suzuri", deadline=None)
+hypothesis.settings.load_profile("suzuri")
+HANGS = 1800  # seconds; the longest test takes two minutes of a machine that has nothing else to do
+
+
+@contextmanager
+def ended_when_it_hangs():
+    def end(*_):
+        raise TimeoutError(f"still running after {HANGS} seconds")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(HANGS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    with ended_when_it_hangs():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    with ended_when_it_hangs():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The tests of make prove that the chain works: one that is skipped has failed."""
+    report = yield
+    if report.skipped and item.path.name == "test_make.py" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which no test of make may be: {call.excinfo.value}"
+    return report
+
+
+def wait_for(condition, seconds=600):
+    """Until condition() is true; its value."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not so after {seconds} seconds"
+        time.sleep(0.01)
+    return found
+
+
+def cpu_seconds():
+    """Of all processes that this one has started and waited for: a measure that other work does not disturb."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.fixture(scope="session")
@@ -16,11 +80,35 @@ def bin_dir():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Real texts for tests: $SUZURI_DATA, by default ../shared/data beside the checkout."""
+    """The real corpora, which few tests want: $SUZURI_DATA, by default ../shared/data beside the checkout."""
     path = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data"))
     if not (path / "README.md").exists():
-        pytest.skip(f"no development data at {path} (set SUZURI_DATA)")
+        pytest.skip("needs the real corpora: SUZURI_DATA (tests/README.md)")
     return path
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory, run_tool):
+    """data/sample as a folder like the real sites.
+
+    ja.txt.xz                                                CC-100
+    cirrus_search_index/20260101/index_name=jawiki_content/  the new layout: three shards and _SUCCESS
+    cirrus_search_index/20260108/index_name=jawiki_content/  a newer dump that is not finished
+    jawiki-20240701-cirrussearch-content.json.gz             the old layout: the same pages in another order
+    """
+    site = tmp_path_factory.mktemp("sources") / "site"
+    run_tool("pack-sample", ROOT / "data/sample", site)
+    (packed,) = site.glob("cirrus_search_index/*/*/*.bz2")
+    lines = bz2.decompress(packed.read_bytes()).splitlines(keepends=True)
+    pages = [b"".join(pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
+    for i in range(3):
+        (packed.parent / f"jawiki_content-20260101-0000{i}.json.bz2").write_bytes(bz2.compress(b"".join(pages[i::3])))
+    newer = site / "cirrus_search_index/20260108/index_name=jawiki_content"
+    newer.mkdir(parents=True)
+    (newer / "jawiki_content-20260108-00000.json.bz2").write_bytes(bz2.compress(b"".join(pages[:50])))
+    old = [page.replace(b'{"_id"', b'{"_type":"_doc","_id"').replace(b"/", rb"\/") for page in sorted(pages)]
+    (site / "jawiki-20240701-cirrussearch-content.json.gz").write_bytes(gzip.compress(b"".join(old)))
+    return site
 
 
 @pytest.fixture(scope="session")

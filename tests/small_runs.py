@@ -5,8 +5,8 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 
+import conftest
 import numpy as np
 import torch
 import warm
@@ -98,9 +98,8 @@ def stderr_of(process):
 
 def wait_for(process, text):
     """Until `text` is on the process's stderr; an end before that is an error."""
-    while text not in stderr_of(process):
-        assert process.exitcode is None, stderr_of(process)
-        time.sleep(0.01)
+    conftest.wait_for(lambda: text in stderr_of(process) or process.exitcode is not None)
+    assert text in stderr_of(process), stderr_of(process)
 
 
 def run(*args, status=0):

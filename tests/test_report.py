@@ -521,7 +521,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if not (CHROMIUM and DRIVER):
-        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium chromium-driver)")
+        pytest.skip("needs a browser (Debian: apt install chromium chromium-driver)")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs configs/requirements-eval.txt")
     from selenium.webdriver.chrome.service import Service
 

@@ -20,8 +20,6 @@ from suzuri.text import hashed_records as rec
 from suzuri.text import shuffle
 from xxhash import xxh3_64_intdigest
 
-GOLDEN = Path(__file__).parent / "shuffle-split"
-
 
 def files(folder):
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
@@ -49,19 +47,6 @@ def many():
     lines += lines[::7] + [b"again and again"] * 20_000
     random.Random(1).shuffle(lines)
     return lines
-
-
-# --- golden cases ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", sorted(p.name for p in GOLDEN.iterdir()))
-def test_golden(run_tool, tmp_path, case):
-    args = (GOLDEN / case / "args").read_text().split()
-    done = run_tool("shuffle-split", *args, "out", stdin=(GOLDEN / case / "input").read_bytes(), cwd=tmp_path)
-    got = files(tmp_path / "out")
-    assert got.pop("manifest.json")
-    assert got == files(GOLDEN / case / "expected")
-    assert re.sub(rb", \d+ MB/s", b"", done.stderr) == (GOLDEN / case / "stderr").read_bytes()
 
 
 # --- the same bytes however the text arrives -----------------------------------------------------------------------
@@ -116,9 +101,10 @@ def test_blocks_cut_anywhere(tmp_path_factory, texts, seed, data):
     assert (folder / "train-000.txt").read_bytes() == b"\n\n".join(wanted) + b"\n"
 
 
-def test_real_text_against_sort(run_tool, shared_data, tmp_path):
-    """The output is `sort -u` of the input."""
-    text = lzma.open(shared_data / "cc100/ja-mini.txt.xz").read().replace("。".encode(), "。\n".encode())
+def test_text_against_sort(run_tool, sources, tmp_path):
+    """The lines that come out are `sort -u` of those that went in."""
+    text = lzma.open(sources / "ja.txt.xz").read().replace("。".encode(), "。\n".encode())
+    text += b"".join(b"%d " % i + line for i in range(30) for line in text.splitlines(keepends=True)[i::2])
     run_tool("shuffle-split", "--memory", "1M", "--shards", 4, "--valid-lines", 5000, tmp_path / "out", stdin=text)
 
     def sort(text, *args):
@@ -246,10 +232,10 @@ def test_max_lines_stops_reading(bin_dir, run_tool, tmp_path):
     ) as process:
         process.stdin.write(first)
         process.stdin.flush()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=300) == 0
     assert sorted(lines_of(tmp_path / "a")) == sorted(first.split(b"\n\n")[:-1])
     pipe = f"seq 1 1000000000 | {bin_dir}/shuffle-split --max-lines 100k {tmp_path}/b; echo ${{PIPESTATUS[@]}}"
-    done = subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=300)
     assert done.stdout.split() == [b"141", b"0"]
     assert sorted(map(int, lines_of(tmp_path / "b"))) == list(range(1, 100_001))
 

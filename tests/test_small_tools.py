@@ -7,11 +7,10 @@ import os
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
+from conftest import ROOT, cpu_seconds
 
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = sorted(p.name for p in (ROOT / "bin").iterdir())
 FILTERS = ["split-sentences", "filter-sentences", "extract-wiki", "segment-words", "cat-text"]
 TEXT = "昔々あるところにおじいさんがいました。おばあさんもいました。\n"
@@ -19,9 +18,10 @@ TEXT = "昔々あるところにおじいさんがいました。おばあさん
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_has_an_example_and_answers_at_once(run_tool, tool):
-    out = run_tool(tool, "--help", timeout=5).stdout.decode()
-    example = out.partition("Example:\n")[2]
-    assert tool in example
+    start = cpu_seconds()
+    out = run_tool(tool, "--help").stdout.decode()
+    assert cpu_seconds() - start < 1.5, "heavy modules are imported after the arguments are parsed"
+    assert tool in out.partition("Example:\n")[2]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -45,7 +45,7 @@ def test_a_filter_is_silent_when_its_reader_goes(tool):
         else TEXT
     )
     script = f"yes {shlex.quote(line.strip())} | {ROOT}/bin/{tool} | head -1 >/dev/null; echo ${{PIPESTATUS[1]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "141"
     assert done.stderr.replace("cat-text: 1 file\n", "") == ""
 
@@ -58,7 +58,7 @@ def test_a_full_disk_is_reported(tool):
         else TEXT
     )
     script = f"yes {shlex.quote(line.strip())} | head -100000 | {ROOT}/bin/{tool} >/dev/full; echo ${{PIPESTATUS[2]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "1"
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr

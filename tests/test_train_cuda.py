@@ -12,7 +12,7 @@ from suzuri.training.model import FlatModel, check_isolation, new_model, positio
 from test_train_mlm import lines_of
 from test_train_model import PIECES, Words
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 # Heads of 16 values: the kernel needs multiples of 8. ModernBERT's window is shorter than most sequences here.
 SIZES = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 80}
 ARCHITECTURES = {

