@@ -50,6 +50,16 @@ def add_stats_option(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stats", metavar="FILE", help="also write the counts of the summary line to FILE, as JSON")
 
 
+def add_retry_options(p: argparse.ArgumentParser) -> None:
+    """Those of the tools that download; they are the arguments of sources.http.read with these names."""
+    p.add_argument(
+        "--retries", type=count, default=8, metavar="N", help="tries in a row without a new byte (default 8)"
+    )
+    seconds = {"type": float, "metavar": "SECONDS"}
+    p.add_argument("--timeout", default=60, **seconds, help="longest silence of a connection (default 60)")
+    p.add_argument("--wait", default=1, **seconds, help="before the first retry, then doubled (default 1)")
+
+
 def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt") -> None:
     """Run `main(argv)`; turn failures into one line on stderr and an exit status.
 

@@ -33,7 +33,7 @@ NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)  
 
 
 def shuffle_split(
-    blocks: Generator[bytes],
+    blocks: Generator[bytes, None, None],
     folder: str,
     *,
     unit: str = "line",
