@@ -1,17 +1,17 @@
-"""Text as it flows between the tools: one sentence a line, one empty line between documents."""
+"""Documents in blocks of lines, as they flow between the tools: one sentence per line, one empty line in between."""
 
 import re
+from typing import BinaryIO
 
 
-def decode(data):
-    """UTF-8 -> (text, number of invalid bytes); each ill-formed sequence becomes one U+FFFD."""
+def decode(data: bytes) -> tuple[str, int]:
+    """UTF-8 -> (text, number of invalid bytes); each invalid sequence becomes one U+FFFD."""
     try:
         return data.decode(), 0
     except UnicodeDecodeError:
-        bytewise = data.decode(
-            errors="surrogateescape"
-        )  # each invalid byte as U+DC80 to U+DCFF, which valid UTF-8 cannot hold
-        return data.decode(errors="replace"), len(re.findall("[\udc80-\udcff]", bytewise))
+        # each invalid byte as one of U+DC80 to U+DCFF, which valid UTF-8 cannot hold
+        by_byte = data.decode(errors="surrogateescape")
+        return data.decode(errors="replace"), len(re.findall("[\udc80-\udcff]", by_byte))
 
 
 class DocumentWriter:
@@ -20,7 +20,7 @@ class DocumentWriter:
     A block may begin and end with any number of empty lines, but must not have two in a row inside (`squeeze`).
     """
 
-    def __init__(self, out):
+    def __init__(self, out: BinaryIO):
         self.out = out
         self.begun = False  # was anything written
         self.gap = False  # is an empty line to come before the next line
