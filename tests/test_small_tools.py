@@ -9,7 +9,7 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import ROOT, cpu_seconds
+from conftest import ROOT
 
 TOOLS = sorted(p.name for p in (ROOT / "bin").iterdir())
 FILTERS = ["split-sentences", "filter-sentences", "extract-wiki", "segment-words", "cat-text"]
