@@ -10,7 +10,8 @@ import conftest
 import numpy as np
 import torch
 import warm
-from suzuri.shards.shard_file import ShardWriter, tokenizer_sha256
+from suzuri.shards.shard_file import ShardWriter
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
 torch.set_num_threads(1)  # models as small as these gain nothing from more
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -47,7 +48,7 @@ def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, se
         vocab_size=vocab_size,
         unit="line",
         max_seq_length=max_seq_length,
-        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        tokenizer_sha256=TokenizerFolder(tokenizer).sha256,
     ) as writer:
         for _ in range(sequences):
             n = int(rng.integers(1, max_seq_length - 1))

@@ -37,7 +37,7 @@ def models(trained, tmp_path_factory):  # noqa: F811
     for kind in KINDS:
         folders[kind] = tmp_path_factory.mktemp("models") / kind
         shutil.copytree(trained[kind], folders[kind], ignore=shutil.ignore_patterns("manifest.json"))
-        size = len(tokenizer_folder.read_vocabulary(folders[kind]))
+        size = len(tokenizer_folder.TokenizerFolder(folders[kind]).pieces)
         name = {"wordpiece": "bert", "char": "roberta", "unigram": "modernbert"}[kind]
         config = transformers.AutoConfig.for_model(
             name, vocab_size=size, max_position_embeddings=49, pad_token_id=0, bos_token_id=2, eos_token_id=3,
@@ -151,7 +151,7 @@ MASKED = "硯で墨を[MASK]。\tす\n紙は[MASK]、墨は[MASK]。\t白\tこ�
 def test_ranks_of_answers(models, run_tool):
     """An answer's rank is its place among all pieces; an answer that is not one piece has none, and is counted."""
     folder = models["char"]
-    pieces = len(tokenizer_folder.read_vocabulary(folder))
+    pieces = len(tokenizer_folder.TokenizerFolder(folder).pieces)
     done = run_tool("fill-mask", folder, "--answers", "--json", "--top-k", pieces, stdin=MASKED)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(r["text"], r["mask"], r["answer"]) for r in records] == [

@@ -287,7 +287,7 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     transformers.AutoModelForMaskedLM.from_config(
         transformers.AutoConfig.for_model(
             model,
-            vocab_size=len(tokenizer_folder.read_vocabulary(folder)),
+            vocab_size=len(tokenizer_folder.TokenizerFolder(folder).pieces),
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=2,

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from suzuri.shards import packing, shard_file
 from suzuri.shards.shard_file import Shard
-from suzuri.tokenizer import encoding, tokenizer_folder
+from suzuri.tokenizer import encoding, tokenizer_folder, words
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.wordpiece import cut
 from trained import KINDS, NASTY, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
 from transformers.models.bert_japanese.tokenization_bert_japanese import WordpieceTokenizer
@@ -29,7 +31,7 @@ def auto(folder):
 
 @functools.cache
 def encoder(folder):
-    return encoding.encoder(folder)
+    return encoding.encoder(TokenizerFolder(folder))
 
 
 def wanted(folder, lines):
@@ -89,15 +91,31 @@ def test_special_tokens_spelled_out_are_text(trained, kind):  # noqa: F811
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text("ab#"), min_size=1), st.lists(st.lists(st.text("ab#x\x85\u3000", min_size=1)), max_size=4))
-def test_pieces_are_those_of_transformers(vocabulary, lines):
-    """Any pieces, `##` alone among them or none, and any words."""
+@given(st.lists(st.text("ab#"), min_size=1), st.lists(st.text("ab#x\x85\u3000", min_size=1), max_size=9))
+def test_pieces_are_those_of_transformers(vocabulary, words):
+    """Any pieces, with or without `##` alone, and any words."""
     ids = {piece: i for i, piece in enumerate(["[UNK]", *dict.fromkeys(vocabulary)])}
     theirs = WordpieceTokenizer(ids, unk_token="[UNK]")
-    text = "".join(" ".join(line) + "\n" for line in lines)
-    found, lengths = pieces.encoder(ids, 0)(np.array([*map(ord, text)], np.uint32))
-    want = [[ids[piece] for word in line for piece in theirs.tokenize(word)] for line in lines]
-    assert found.tolist() == [i for line in want for i in line] and lengths.tolist() == [*map(len, want)]
+    for word in words:
+        assert cut(word, ids, 0) == [ids[piece] for piece in theirs.tokenize(word)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_do_not_depend_on_what_is_remembered(monkeypatch, trained, real_lines, kind):  # noqa: F811
+    monkeypatch.setattr(encoding, "REMEMBERED", 50)
+    encode = encoding.encoder(TokenizerFolder(trained[kind]))
+    lines = real_lines[:300]
+    forgetful = [encode(lines[i : i + 9])[0].tolist() for i in range(0, len(lines), 9)]
+    assert [i for ids in forgetful for i in ids] == encoder(trained[kind])(lines)[0].tolist()
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "char"])
+def test_ids_of_lines_beyond_mecab(trained, kind):  # noqa: F811
+    """Such a line is cut for MeCab after 。: its ids are those of the parts."""
+    line = "富士山は日本でいちばん高い山です。" * 9
+    repeated = words.LONGEST // len(line) + 1
+    ids, lengths = encoder(trained[kind])([line * repeated, line])
+    assert lengths[0] == repeated * lengths[1] and ids.tolist() == ids[-lengths[1] :].tolist() * (repeated + 1)
 
 
 # --- sequences ------------------------------------------------------------------------------------------------
@@ -105,7 +123,7 @@ def test_pieces_are_those_of_transformers(vocabulary, lines):
 
 def letters(lines):
     """An encoder for tests: a character is its code point."""
-    return np.array([ord(c) for line in lines for c in line], packing.ID), np.array([*map(len, lines)], np.int64)
+    return np.array([ord(c) for line in lines for c in line], encoding.ID), np.array([*map(len, lines)], np.int64)
 
 
 def packed(text, unit, length, cuts=()):
@@ -171,13 +189,13 @@ def test_the_shard(run_tool, tmp_path, trained, sample):  # noqa: F811
     counts = json.loads((tmp_path / "s.json").read_text())["pack-tokens"]
     assert shard.metadata == {
         "format": "suzuri-shard/1",
-        "vocab_size": len(tokenizer_folder.read_vocabulary(trained["wordpiece"])),
+        "vocab_size": len(TokenizerFolder(trained["wordpiece"]).pieces),
         "unit": "line",
         "max_seq_length": 64,
         "num_sequences": counts["sequences"],
         "num_tokens": counts["tokens"],
         "source_sha256": hashlib.sha256(text).hexdigest(),
-        "tokenizer_sha256": shard_file.tokenizer_sha256(trained["wordpiece"]),
+        "tokenizer_sha256": TokenizerFolder(trained["wordpiece"]).sha256,
     }
     lengths = np.diff(shard.offsets)
     assert shard.tokens.dtype == np.uint16 and lengths.max() == 64 and lengths.min() >= 3
@@ -207,7 +225,7 @@ def test_documents(run_tool, tmp_path, trained, sample):  # noqa: F811
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [
-        (["OUT", "--tokenizer", "nowhere"], 1, "nowhere/tokenizer_config.json: not there"),
+        (["OUT", "--tokenizer", "nowhere"], 1, "nowhere/tokenizer_config.json: not found"),
         (["OUT", "--tokenizer", "ipadic"], 1, "ipadic: cannot be packed"),
         (["OUT"], 2, "required: --tokenizer"),
         (["OUT", "--tokenizer", "good", "--max-seq-length", "2"], 2, "at least 3"),
@@ -237,7 +255,7 @@ def test_text_comes_back(run_tool, tmp_path, trained, kind):  # noqa: F811
     assert done.stdout.decode() == (text if kind == "unigram" else text.replace(" ", ""))
     ids = run_tool("show-shard", "--ids", "--head", 1, tmp_path / "s").stdout.split()
     pieces = run_tool("show-shard", "--pieces", "--head", 1, "--tokenizer", trained[kind], tmp_path / "s").stdout
-    vocabulary = tokenizer_folder.read_vocabulary(trained[kind])
+    vocabulary = TokenizerFolder(trained[kind]).pieces
     assert pieces.decode().split() == [vocabulary[int(i)] for i in ids]
     assert ids[0] == b"2" and ids[-1] == b"3"
 
@@ -249,7 +267,7 @@ def test_blanks_between_latin_words_come_back(run_tool, tmp_path):
 
 
 def write_shard(path, sequences, folder, vocab_size):
-    sha = shard_file.tokenizer_sha256(folder)
+    sha = TokenizerFolder(folder).sha256
     with shard_file.ShardWriter(path, vocab_size=vocab_size, unit="line", max_seq_length=9, tokenizer_sha256=sha) as w:
         w.append([i for s in sequences for i in s], [len(s) for s in sequences])
         w.close("0" * 64)
@@ -278,9 +296,9 @@ def test_stats(run_tool, tmp_path, monkeypatch):
         "tokens of text": 10,
         "unknown": 1,
         "unknown rate": 0.1,
-        "characters a piece": round((2 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 1) / 9, 4),
+        "characters per piece": round((2 + 1 + 1 + 2 + 1 + 1 + 1 + 2 + 1) / 9, 4),
         "words": 7,  # 東京都 は [UNK] 東京 は都都 ## は
-        "pieces a word": round(10 / 7, 4),
+        "pieces per word": round(10 / 7, 4),
         "whole-word rate": round(4 / 7, 4),
         "pieces used": 4,
         "pieces in the vocabulary": 9,
@@ -288,7 +306,7 @@ def test_stats(run_tool, tmp_path, monkeypatch):
     from suzuri.shards import display
 
     shard = Shard(tmp_path / "s")
-    in_small_chunks = display.pieces_table(shard, pieces, tokenizer_folder.special_ids(folder), "wordpiece")
+    in_small_chunks = display.pieces_table(shard, TokenizerFolder(folder))
     assert {k: float(v) for k, v in in_small_chunks.items()} == {k: float(rows[k]) for k in in_small_chunks}
     without = run_tool("show-shard", "--stats", tmp_path / "s").stdout.decode()
     assert done.stdout.decode().startswith(without) and "unknown" not in without

@@ -173,7 +173,7 @@ def test_tokenizer_figures_are_those_of_show_shard(data, markdown, run_tool):
     stats = run_tool("show-shard", "--stats", "--tokenizer", data / "tokenizer", data / "shards/硯/valid.safetensors")
     stats = dict(line.split("\t") for line in stats.stdout.decode().splitlines())
     table = rows(markdown)
-    for key in ("tokens of text", "unknown", "words", "pieces a word", "characters a piece"):
+    for key in ("tokens of text", "unknown", "words", "pieces per word", "characters per piece"):
         assert float(table[key][-1].replace(",", "")) == pytest.approx(float(stats[key]), rel=1e-3), key
 
 

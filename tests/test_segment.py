@@ -1,14 +1,14 @@
 """Words: the same as transformers' MecabTokenizer, whatever the text."""
 
 import functools
-import lzma
 import subprocess
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.tokenizer.words import segment
+from suzuri.tokenizer.words import LONGEST, segment
 from trained import NASTY
 from transformers.models.bert_japanese.tokenization_bert_japanese import MecabTokenizer
 
@@ -24,7 +24,7 @@ def mecab():
 def test_nasty(text):
     words = mecab().tokenize(text)
     assert segment([text])[0] == " ".join(words)
-    assert not any(" " in word for word in words)  # else the string could not be taken apart again
+    assert not any(" " in word for word in words)  # else the string could not be split again
 
 
 @settings(max_examples=400, deadline=None)
@@ -38,42 +38,53 @@ def test_any_text(texts):
 @pytest.mark.parametrize(
     "text",
     [
-        "東京都に住む。" * 9000,  # more nodes than there was room for at first
-        "東" * 200_000,  # one word or another spans every place
-        "東京" * 100_000,
-        "京" + " " * 60_000 + "都",
-        "あいうえお𠮷野家😀" * 3000,
+        "東京都に住む。" * 9000,
+        "東京" * 32_500,
+        "京" + " " * (LONGEST - 2) + "都",
+        "あいうえお𠮷野家😀" * 7000,
+        ("aB3" * LONGEST)[:LONGEST],
     ],
-    ids=["nodes", "spanned", "long", "blanks", "planes"],
+    ids=["sentences", "words", "blanks", "planes", "base64"],
 )
-def test_long_lines(text):
+def test_lines_as_long_as_mecab_is_given(text):
+    assert len(text) <= LONGEST
     lines = ["東京都", text, "", "京都"]
     assert [line.split(" ") if line else [] for line in segment(lines)] == [mecab().tokenize(line) for line in lines]
 
 
-def test_lines_that_mecab_cannot_take():
-    """It counts no more than 65,535 blanks, and no way that costs more than 2³¹; the words are there all the same."""
-    assert segment(["京" + " " * 70_000 + "都"]) == ["京 都"]
-    sentence = "日本で梅雨がないのは、北海道とどこか。"
-    assert segment([sentence * 70_000]) == [" ".join(segment([sentence]) * 70_000)]
-    words = segment(["東" * 600_000])[0].split(" ")
-    assert "".join(words) == "東" * 600_000 and len(set(words)) < 4
+SENTENCE = "日本で梅雨がないのは、北海道とどこか。"
 
 
-def test_a_long_run_takes_no_longer():
-    """MeCab looks for the end of a run of letters at each of them: base64 of 1 MB would take it minutes."""
-    text = "あ" + "aB3" * 350_000
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SENTENCE * 160_000, None),  # 3 million characters
+        ("京" + " " * 200_000 + "都", ["京", "都"]),
+        ("word " * 30_000, ["word"] * 30_000),
+        ("東" * 300_000, None),
+        ("ab3Zx9" * 200_000, None),
+        ("ﬁ" * 40_000, None),  # 80,000 letters after NFKC
+        ("。" + "a" * 2 * LONGEST, None),
+    ],
+    ids=["sentences", "blanks", "words", "one character", "base64", "NFKC", "run"],
+)
+def test_longer_lines_are_cut(text, words):
+    """No crash, no minutes, nothing lost; each part is cut into the words that it has by itself."""
     begun = time.process_time()
-    words = segment([text])[0].split(" ")
-    assert "".join(words) == text and time.process_time() - begun < 20
+    found = segment(["東京", text])[1].split(" ")
+    assert time.process_time() - begun < 60
+    assert "".join(found) == unicodedata.normalize("NFKC", text).replace(" ", "")
+    assert words is None or found == words
+    if text.startswith(SENTENCE):
+        assert found == segment([SENTENCE])[0].split(" ") * 160_000
 
 
-def test_what_is_certain_of_the_way(shared_data):
-    """Long lines are cut stretch by stretch, and as MeCab cuts them."""
-    with lzma.open(shared_data / "cc100/ja-mini.txt.xz", "rt", encoding="utf-8", newline="\n") as f:
-        text = f.read().replace("\n", "")[:600_000]
-    lines = [text[i : i + n] for n in (4095, 4097, 50_000, 300_000) for i in range(0, 300_000, n)]
-    assert [line.split(" ") for line in segment(lines)] == [mecab().tokenize(line) for line in lines]
+def test_a_long_line_ends_at_a_nul_too():
+    assert segment(["東京 " * 30_000 + "\0京都 " + "東京 " * 30_000]) == [" ".join(["東京"] * 30_000)]
+
+
+def test_a_line_with_a_nul(run_tool):
+    assert run_tool("segment-words", stdin="東京\0都\n京都\n").stdout.decode() == "東京\n京都\n"
 
 
 def test_invalid_bytes_are_counted(run_tool):
@@ -82,7 +93,7 @@ def test_invalid_bytes_are_counted(run_tool):
     assert b"1 invalid bytes replaced" in done.stderr
 
 
-def test_a_vanished_reader_is_no_error(bin_dir):
+def test_a_vanished_reader_is_not_an_error(bin_dir):
     tool = subprocess.Popen(
         [bin_dir / "segment-words"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

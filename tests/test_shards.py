@@ -1,4 +1,4 @@
-"""The shard format: what the writer writes, safetensors reads; what is no shard is refused by name."""
+"""The shard format: what the writer writes, safetensors reads; what is not a shard is refused by name."""
 
 import json
 import struct
@@ -8,7 +8,8 @@ import pytest
 from safetensors import safe_open
 from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST
-from suzuri.shards.shard_file import Shard, ShardWriter, tokenizer_sha256
+from suzuri.shards.shard_file import Shard, ShardWriter
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
 SEQUENCES = [[2, 5, 3], [2, 3], [2, 98, 97, 96, 3]]
 
@@ -78,7 +79,7 @@ def header_changed(data, change):
         (lambda d: header_changed(d, lambda h: h["__metadata__"].update(num_sequences="7")), "do not fit"),
     ],
 )
-def test_damage_is_told(tmp_path, damage, said):
+def test_damage_is_reported(tmp_path, damage, said):
     path = write(tmp_path / "s")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=said) as error:
@@ -107,8 +108,8 @@ def test_made_for_something_else(tmp_path, wanted, said):
 def test_tokenizer_sha256(tmp_path):
     (tmp_path / "b").write_text("2")
     (tmp_path / "a").write_text("1")
-    first = tokenizer_sha256(tmp_path)
+    first = TokenizerFolder(tmp_path).sha256
     (tmp_path / MANIFEST).write_text("{}")
-    assert tokenizer_sha256(tmp_path) == first
+    assert TokenizerFolder(tmp_path).sha256 == first
     (tmp_path / "a").write_text("3")
-    assert tokenizer_sha256(tmp_path) != first
+    assert TokenizerFolder(tmp_path).sha256 != first

@@ -6,11 +6,12 @@ import random
 import subprocess
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suzuri.tokenizer import counting, tokenizer_folder, wordpiece_training
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.wordpiece import continues_word, cut, letters
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from trained import KINDS, SIZE, sample, trained  # noqa: F401  (fixtures)
 from transformers import AutoTokenizer
@@ -45,24 +46,24 @@ def test_jobs_and_blocks_do_not_matter(monkeypatch, sample, kind):  # noqa: F811
 @pytest.mark.parametrize("kind", KINDS)
 def test_transformers_loads_it(trained, kind):  # noqa: F811
     auto = AutoTokenizer.from_pretrained(trained[kind], local_files_only=True)
-    pieces = tokenizer_folder.read_vocabulary(trained[kind])
+    pieces = TokenizerFolder(trained[kind]).pieces
     assert pieces[:15] == RESERVED and len(set(pieces)) == len(pieces) == len(auto) <= SIZE[kind]
     assert auto.get_vocab() == {piece: i for i, piece in enumerate(pieces)}
     assert [auto.pad_token_id, auto.unk_token_id, auto.cls_token_id, auto.sep_token_id, auto.mask_token_id] == [
         *range(5)
     ]
-    assert list(tokenizer_folder.special_ids(trained[kind]).values()) == [*range(5)]
-    assert auto.model_max_length == tokenizer_folder.max_seq_length(trained[kind]) == 512
+    assert list(TokenizerFolder(trained[kind]).special_ids.values()) == [*range(5)]
+    assert auto.model_max_length == TokenizerFolder(trained[kind]).max_seq_length == 512
     ids = auto("富士山は[MASK]の山です。")["input_ids"]
     assert ids[0] == 2 and ids[-1] == 3 and ids.count(4) == 1 and 1 not in ids
     assert auto.decode(ids, skip_special_tokens=True).replace(" ", "") == "富士山はの山です。"
     assert type(tokenizer_folder.load(trained[kind])) is type(auto)
-    assert tokenizer_folder.kind(trained[kind]) == kind
+    assert TokenizerFolder(trained[kind]).kind == kind
 
 
 def test_vocabulary_in_order(trained):  # noqa: F811
     """Reserved pieces, characters by code point, their ## forms by code point, merges."""
-    pieces = tokenizer_folder.read_vocabulary(trained["wordpiece"])[15:]
+    pieces = TokenizerFolder(trained["wordpiece"]).pieces[15:]
     singles = [p for p in pieces if len(p) == 1]
     inner = [p for p in pieces if len(p) == 3 and p.startswith("##")]
     assert pieces[: len(singles)] == sorted(singles)
@@ -84,7 +85,7 @@ def test_pieces_fit_the_text_they_were_learned_from(trained, sample, kind, least
 
 
 def textbook(words, reserved, size):
-    """Byte-pair encoding by counting everything anew at each step: slow, and short enough to believe."""
+    """Byte-pair encoding by counting everything again at each step: slow, and short enough to believe."""
     split = {word: [c if i == 0 else "##" + c for i, c in enumerate(word)] for word in words}
     pieces = list(reserved) + sorted({c for w in words for c in w})
     pieces += sorted({p for parts in split.values() for p in parts[1:]})
@@ -167,8 +168,14 @@ def test_overlap_with_tokenizers(sample):  # noqa: F811
 )
 def test_pieces_of_a_word(word, ids):
     vocab = {"東京": 0, "東": 1, "都": 2, "##都": 3, "##東": 1, "##京": 4}
-    found, lengths = pieces.encoder(vocab, 9)(np.array([*map(ord, word + "\n")], np.uint32))
-    assert found.tolist() == ids and lengths.tolist() == [len(ids)]
+    assert cut(word, vocab, 9) == ids
+
+
+@pytest.mark.parametrize(
+    ("piece", "text"), [("##都", "都"), ("都", "都"), ("都##", "都##"), ("##", "##"), ("###", "#")]
+)
+def test_the_text_of_a_piece(piece, text):
+    assert letters(piece) == text and continues_word(piece) == (piece != text)
 
 
 # --- the tool -------------------------------------------------------------------------------------------------
@@ -198,8 +205,8 @@ def test_manifest_and_stats(run_tool, tmp_path):
     assert manifest["settings"]["vocab_size"] == 200 and manifest["settings"]["unidic-lite"] == "1.0.8"
     assert manifest["counts"]["lines_in"] == 4 and manifest["counts"]["invalid_bytes_replaced"] == 1
     assert json.loads((tmp_path / "s.json").read_text())["train-tokenizer"] == manifest["counts"]
-    assert b"instead of 200: the text has no more to give" in done.stderr
-    assert tokenizer_folder.max_seq_length(tmp_path / "t") == 64
+    assert b"instead of 200: the text gives no more" in done.stderr
+    assert TokenizerFolder(tmp_path / "t").max_seq_length == 64
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -214,8 +221,8 @@ def test_hardly_any_text(run_tool, tmp_path, kind, text):
 @pytest.mark.parametrize(
     ("args", "stdin", "status", "said"),
     [
-        (["T"], b"", 1, "train-tokenizer: standard input: no text in it to learn from"),
-        (["T"], b"\n \n\n", 1, "train-tokenizer: standard input: no text in it to learn from"),
+        (["T"], b"", 1, "train-tokenizer: standard input: no text to learn from"),
+        (["T"], b"\n \n\n", 1, "train-tokenizer: standard input: no text to learn from"),
         (["T", "--vocab-size", "10"], "東京\n".encode(), 2, "--vocab-size: at least 128"),
         (["T", "--type", "bpe"], b"", 2, "invalid choice: 'bpe'"),
         (["theirs"], "東京\n".encode(), 1, "holds files but no manifest.json"),
@@ -230,14 +237,14 @@ def test_errors(run_tool, tmp_path, args, stdin, status, said):
     assert [p.name for p in tmp_path.iterdir()] == ["theirs"] and (tmp_path / "theirs/file").read_text() == "kept"
 
 
-def test_folders_that_are_no_tokenizer(tmp_path):
+def test_folders_that_are_not_a_tokenizer(tmp_path):
     from suzuri.errors import DataError
 
     with pytest.raises(DataError, match=r"neither vocab\.txt nor tokenizer\.json"):
-        tokenizer_folder.read_vocabulary(tmp_path)
+        _ = TokenizerFolder(tmp_path).pieces
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0, "b": 7}}}')
     with pytest.raises(DataError, match="ids from 0 on"):
-        tokenizer_folder.read_vocabulary(tmp_path)
+        _ = TokenizerFolder(tmp_path).pieces
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(DataError, match="not JSON"):
-        tokenizer_folder.read_config(tmp_path)
+        _ = TokenizerFolder(tmp_path).config

@@ -2,12 +2,12 @@
 """Time train-tokenizer beside the trainer of Hugging Face's tokenizers, alternating, medians; compare vocabularies.
 
 Both learn a 32,768-piece WordPiece vocabulary from the same sentences on all cores. The peer is
-WordPieceTrainer with MeCab (fugashi, unidic-lite) as a custom pre-tokenizer, as cl-tohoku's recipe has it; what
-it is given is the same in all: NFKC, an alphabet of 6,129 and pairs seen twice. Two runs of it differ, so its
+WordPieceTrainer with MeCab (fugashi, unidic-lite) as a custom pre-tokenizer, as cl-tohoku's recipe has it; the
+rest is the same: NFKC, an alphabet of 6,129 and pairs seen twice. Two runs of it differ, so its
 overlap with itself is shown, too. The peak memory of train-tokenizer is measured at a quarter and at all of the
-lines, and its growth for each distinct word told.
+lines; its growth is shown per distinct word.
 
-TEXT holds one sentence a line.
+TEXT holds one sentence per line.
 
 Example:
   xzcat ../shared/data/cc100/ja.txt.xz | bin/split-sentences > /tmp/ja.txt
@@ -130,7 +130,7 @@ def main():
     print(f"ratio            {figures['ratio']:8.2f}     {figures['cpu_ratio']:8.2f} CPU   (aim {AIMS['speed']})")
     print(f"overlap          {figures['overlap']:.4%}   (aim {AIMS['overlap']:.1%}; theirs with itself", end=" ")
     print(f"{figures['overlap_of_two_peers']:.4%})")
-    print(f"memory           {memory:.0f} MB, {figures['bytes_a_distinct_word']:.0f} bytes a distinct word more")
+    print(f"memory           {memory:.0f} MB, {figures['bytes_a_distinct_word']:.0f} bytes more per distinct word")
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")

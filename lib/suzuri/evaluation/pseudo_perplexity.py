@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from suzuri.evaluation.random_weights import load_or_draw
 from suzuri.tokenizer.offsets import Encoder
-from suzuri.tokenizer.tokenizer_folder import max_seq_length, special_ids
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.training.model import FlatModel, Vocabulary, max_length
 from suzuri.training.ranks import Ranks
 
@@ -62,7 +62,7 @@ class PseudoScorer:
 
     def __init__(self, flat: FlatModel, folder: str, longest: int, device="cpu"):
         self.flat = flat.eval()
-        self.encoder, self.special = Encoder(folder), special_ids(folder)
+        self.encoder, self.special = Encoder(folder), TokenizerFolder(folder).special_ids
         self.room = longest - 2  # [CLS] and [SEP]
         self.device = device
 
@@ -109,7 +109,9 @@ class PseudoScorer:
 def open_scorer(folder: str, random_weights: bool = False) -> PseudoScorer:
     """The PseudoScorer of a model folder."""
     model, device = load_or_draw(folder, Vocabulary(folder), random_weights), Ranks().device
-    return PseudoScorer(FlatModel(model.to(device)), folder, min(max_seq_length(folder), max_length(model)), device)
+    return PseudoScorer(
+        FlatModel(model.to(device)), folder, min(TokenizerFolder(folder).max_seq_length, max_length(model)), device
+    )
 
 
 def first_lines(blocks: Iterable[bytes], n: int) -> list[str]:

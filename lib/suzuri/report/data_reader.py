@@ -15,7 +15,7 @@ import numpy as np
 from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST, folders_with_manifest, read_counts, read_manifest
 from suzuri.shards.shard_file import Shard
-from suzuri.tokenizer.wordpiece_training import CONTINUES
+from suzuri.tokenizer.wordpiece import letters
 from suzuri.training import metrics
 
 TEXT_BYTES = 1 << 23  # of a text file: some 60,000 sentences
@@ -76,7 +76,7 @@ def beginning(shard: Shard) -> SimpleNamespace:
 
 def unknown_characters(lines: list[str], pieces: list[str]) -> tuple[int, Counter]:
     """(characters in lines, Counter of those that no piece holds); white space is not counted."""
-    alphabet = {c for piece in pieces for c in (piece.removeprefix(CONTINUES) or piece)}
+    alphabet = {c for piece in pieces for c in letters(piece)}
     seen = Counter("".join("".join(lines).split()))
     return seen.total(), Counter({c: n for c, n in seen.items() if c not in alphabet})
 

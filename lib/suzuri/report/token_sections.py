@@ -9,8 +9,7 @@ from suzuri.report import data_reader
 from suzuri.report.formats import figure, percent, setting, table, table_of_columns, with_share
 from suzuri.report.text_section import length_blocks
 from suzuri.shards import display
-from suzuri.shards.shard_file import tokenizer_sha256
-from suzuri.tokenizer import tokenizer_folder
+from suzuri.tokenizer.tokenizer_folder import UNUSED, TokenizerFolder
 
 PIECES, UNKNOWN = 50, 20  # examples
 
@@ -40,21 +39,21 @@ def tokenizer_blocks(data: str, seed: int) -> list:
     made = data_reader.manifest(folder)
     if not made:
         return [("missing", "No tokenizer yet: make tokenizer.")]
-    pieces, ids = tokenizer_folder.read_vocabulary(folder), tokenizer_folder.special_ids(folder)
-    kind, sha = tokenizer_folder.kind(folder), tokenizer_sha256(folder)
-    reserved = {*ids.values(), *(i for i, piece in enumerate(pieces) if piece in tokenizer_folder.UNUSED)}
+    tokenizer = TokenizerFolder(folder)
+    pieces = tokenizer.pieces
+    reserved = {*tokenizer.special_ids.values(), *(i for i, piece in enumerate(pieces) if piece in UNUSED)}
     learned = [i for i in range(len(pieces)) if i not in reserved]
     blocks, columns, unknown, seen = [], {}, [], np.zeros(len(pieces), np.int64)
     for name in data_reader.datasets(data):
         shards, column = data_reader.shards(data, name), {}
         try:
             for shard in shards.values():
-                shard.check(tokenizer_sha256=sha)
+                shard.check(tokenizer_sha256=tokenizer.sha256)
         except DataError as e:
             blocks.append(("missing", str(e)))
             shards = {}
         if "valid.safetensors" in shards:
-            column = display.pieces_table(data_reader.beginning(shards["valid.safetensors"]), pieces, ids, kind)
+            column = display.pieces_table(data_reader.beginning(shards["valid.safetensors"]), tokenizer)
         if shards:
             first = data_reader.beginning(next(iter(shards.values())))
             seen += np.bincount(first.tokens, minlength=len(pieces))[: len(pieces)]

@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from suzuri.tokenizer.wordpiece_training import CONTINUES
+from suzuri.shards.shard_file import Shard
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.wordpiece import continues_word, letters
 
-CHUNK = 1 << 22  # tokens looked at in one go
+CHUNK = 1 << 22  # tokens counted at a time
 QUANTILES = {"shortest": 0, "5 percent up to": 0.05, "median": 0.5, "95 percent up to": 0.95, "longest": 1}
 
 
-def to_text(pieces, kind):
+def to_text(pieces: list[str], kind: str) -> str:
     """The text of a sequence's pieces: ["東", "##京", "で", "Red", "Hat"] -> "東京でRed Hat".
 
-    The MeCab types keep no blanks; one is put back between two words of Latin letters or digits. What was
-    unknown stays [UNK].
+    The MeCab types keep no blanks; one is put back between two words of Latin letters or digits. Unknown
+    words stay [UNK].
     """
     if kind == "unigram":
         return "".join(pieces).replace("▁", " ")
@@ -20,8 +22,8 @@ def to_text(pieces, kind):
         return "".join(pieces)
     text = ""
     for piece in pieces:
-        if _continues(piece):
-            text += piece[len(CONTINUES) :]
+        if continues_word(piece):
+            text += letters(piece)
         else:
             text += " " + piece if _is_latin(text[-1:]) and _is_latin(piece[0]) else piece
     return text
@@ -31,11 +33,7 @@ def _is_latin(c):
     return c.isascii() and c.isalnum()
 
 
-def _continues(piece):
-    return piece.startswith(CONTINUES) and len(piece) > len(CONTINUES)
-
-
-def lengths_table(shard):
+def lengths_table(shard: Shard) -> dict[str, float]:
     """{name: number} of sequences, tokens and lengths; lengths count [CLS] and [SEP]."""
     lengths = np.diff(shard.offsets)
     rows = {"sequences": len(shard), "tokens": len(shard.tokens)}
@@ -50,14 +48,15 @@ def lengths_table(shard):
     return rows
 
 
-def pieces_table(shard, pieces, ids, kind):
+def pieces_table(shard: Shard, tokenizer: TokenizerFolder) -> dict[str, float]:
     """{name: number} of how the tokenizer cut the text of a shard; [CLS] and [SEP] are left out of all.
 
-    pieces: the vocabulary. ids: {role: id}, as tokenizer.special_ids gives them. Pieces a word and the whole
-    words (known, and one piece each) are only told for `wordpiece`: the others do not mark where words begin.
+    Pieces per word and the whole words (known, and one piece each) are only given for `wordpiece`: the others
+    do not mark where words begin.
     """
-    characters = np.array([len(p) - len(CONTINUES) * (kind == "wordpiece" and _continues(p)) for p in pieces])
-    inner = np.array([kind == "wordpiece" and _continues(p) for p in pieces])
+    pieces, ids, kind = tokenizer.pieces, tokenizer.special_ids, tokenizer.kind
+    characters = np.array([len(letters(piece) if kind == "wordpiece" else piece) for piece in pieces])
+    inner = np.array([kind == "wordpiece" and continues_word(piece) for piece in pieces])
     unknown = ids["unk_token"]
     special = np.zeros(len(pieces), bool)
     special[[i for role, i in ids.items() if role != "unk_token"]] = True
@@ -76,11 +75,11 @@ def pieces_table(shard, pieces, ids, kind):
     rows["unknown rate"] = round(rows["unknown"] / text, 6)
     seen_text = np.where(special, 0, seen)
     seen_text[unknown] = 0
-    rows["characters a piece"] = round(float(seen_text @ characters) / max(1, known_tokens), 4)
+    rows["characters per piece"] = round(float(seen_text @ characters) / max(1, known_tokens), 4)
     if kind == "wordpiece":
         words = text - int(seen[inner].sum())
         rows["words"] = words
-        rows["pieces a word"] = round(text / words, 4)
+        rows["pieces per word"] = round(text / words, 4)
         rows["whole-word rate"] = round(whole / words, 4)
     rows["pieces used"] = int((seen_text > 0).sum())
     rows["pieces in the vocabulary"] = len(pieces)

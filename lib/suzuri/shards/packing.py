@@ -1,28 +1,31 @@
-"""Encoded lines to the sequences of a shard."""
+"""The sequences of a shard, made of encoded lines."""
+
+from collections.abc import Callable
 
 import numpy as np
 
-ID = np.dtype("I")  # 4 bytes: as the encoders of suzuri.tokenizer.encoding give
+from suzuri.tokenizer.encoding import ID
 
 
 class Packer:
-    """Cuts encoded lines into sequences of at most `max_seq_length` tokens, `[CLS]` and `[SEP]` among them.
+    """Cuts encoded lines into sequences of at most `max_seq_length` tokens, `[CLS]` and `[SEP]` included.
 
     unit "line": a line is a sequence; a longer one is cut into several.
     unit "document": the lines up to a blank one are joined; a sequence takes as many whole lines as fit, and
     only a line longer than a sequence is cut.
 
-    Ids stay in the order in which they come: packing is choosing lengths.
+    Ids stay in the order in which they come: to pack is to choose lengths. `encode` is an encoder of
+    suzuri.tokenizer.encoding. `lines`, `documents` and `lines_cut` count what has been packed.
     """
 
-    def __init__(self, encode, cls, sep, unit, max_seq_length):
+    def __init__(self, encode: Callable, cls: int, sep: int, unit: str, max_seq_length: int):
         self.encode, self.cls, self.sep, self.unit = encode, cls, sep, unit
         self.room = max_seq_length - 2
         self.held = np.zeros(0, ID)  # ids of the open document that are in no sequence yet
         self.open = False
         self.lines = self.documents = self.lines_cut = 0
 
-    def pack(self, lines):
+    def pack(self, lines: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths) of the sequences that end with these lines, or before."""
         texts = [line for line in lines if line and not line.isspace()]
         ids, lengths = self.encode(texts)
@@ -55,7 +58,7 @@ class Packer:
         self.held = ids[end:]
         return self._framed(ids[:end], sequences)
 
-    def finish(self):
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths) of the document that is still open, if one is."""
         return self.pack([""])
 

@@ -1,4 +1,4 @@
-"""Token-id shards: one .safetensors file, written as a stream, read as a memory map.
+"""The file of a shard: .safetensors, written as a stream, read as a memory map.
 
     offsets  int64 [n + 1]   sequence i is tokens[offsets[i]:offsets[i + 1]]
     tokens   uint16 or uint32 [num_tokens]   every sequence `[CLS] … [SEP]`, end to end
@@ -7,7 +7,6 @@ The header's metadata (strings, as safetensors wants them): format, vocab_size, 
 num_sequences, num_tokens, source_sha256, tokenizer_sha256.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,32 +17,21 @@ from array import array
 import numpy as np
 
 from suzuri.errors import DataError
-from suzuri.files import replacing, sha256
-from suzuri.manifest import MANIFEST
+from suzuri.files import replacing
 
 FORMAT = "suzuri-shard/1"
 DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
 INTEGERS = ("vocab_size", "max_seq_length", "num_sequences", "num_tokens")
 
 
-def tokenizer_sha256(folder):
-    """sha256 of the sorted `sha256sum` lines of a tokenizer folder's files (its manifest aside).
-
-    Shell: `cd FOLDER && ls -I manifest.json | xargs sha256sum | sort | sha256sum`
-    """
-    names = sorted(n for n in os.listdir(folder) if n != MANIFEST and os.path.isfile(os.path.join(folder, n)))
-    lines = sorted(f"{sha256(os.path.join(folder, n))}  {n}\n" for n in names)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 class ShardWriter:
-    """Streams sequences to PATH, which appears only when the `with` block ends well.
+    """Streams sequences to PATH, which appears only when `close` has been called.
 
-    Memory: 8 bytes a sequence; the ids go to an unlinked scratch file beside PATH, because safetensors
-    wants every length in its header and offsets aligned to 8 bytes in front of the tokens.
+    Memory: 8 bytes per sequence; the ids go to an unlinked scratch file beside PATH, because safetensors
+    wants every length in its header. The offsets come before the tokens, so that both are aligned.
     """
 
-    def __init__(self, path, *, vocab_size, unit, max_seq_length, tokenizer_sha256):
+    def __init__(self, path: str, *, vocab_size: int, unit: str, max_seq_length: int, tokenizer_sha256: str):
         self.path = path
         self.metadata = {
             "format": FORMAT,
@@ -60,7 +48,7 @@ class ShardWriter:
         self.scratch = tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(self.path)), buffering=1 << 20)
         return self
 
-    def append(self, ids, lengths):
+    def append(self, ids: np.ndarray, lengths: np.ndarray) -> None:
         """Add sequences: `ids` all their ids end to end (any integers), `lengths` one per sequence."""
         ids = np.asarray(ids)
         lengths = np.asarray(lengths, dtype=np.int64)
@@ -69,7 +57,7 @@ class ShardWriter:
         self.scratch.write(ids.astype(DTYPES[self.code]).tobytes())
         self.offsets.frombytes((self.offsets[-1] + np.cumsum(lengths)).tobytes())
 
-    def close(self, source_sha256):
+    def close(self, source_sha256: str) -> None:
         """Write header, offsets and tokens to PATH. `source_sha256` is that of the text packed."""
         num_tokens, num_sequences = self.offsets[-1], len(self.offsets) - 1
         offsets_bytes, tokens_bytes = 8 * len(self.offsets), num_tokens * DTYPES[self.code].itemsize
@@ -104,10 +92,10 @@ class ShardWriter:
 class Shard:
     """A shard mapped read-only: `tokens`, `offsets` (NumPy arrays over the map, nothing copied), `metadata`.
 
-    Raises DataError for what is no shard, another version, or a file shorter than its header says.
+    Raises DataError for a file that is not a shard, of another version, or shorter than its header says.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         self.path = path
         try:
             with open(path, "rb") as f:
@@ -115,7 +103,7 @@ class Shard:
                 head = f.read(8)
                 length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
                 if 8 + length > size:
-                    raise ValueError("no safetensors header")
+                    raise ValueError("it has no safetensors header")
                 header = json.loads(f.read(length))
             meta = header["__metadata__"]
             if meta.get("format") != FORMAT:
@@ -135,14 +123,16 @@ class Shard:
         if len(self.offsets) != self.metadata["num_sequences"] + 1 or self.offsets[-1] != len(self.tokens):
             raise DataError(path, "not a shard of suzuri: its offsets do not fit its tokens")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> np.ndarray:
         """Ids of sequence i, as a NumPy view."""
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
-    def check(self, *, tokenizer_sha256=None, max_seq_length=None, unit=None):
+    def check(
+        self, *, tokenizer_sha256: str | None = None, max_seq_length: int | None = None, unit: str | None = None
+    ) -> None:
         """Raise DataError, saying what to do, when the shard was made for something else."""
         wanted = {"tokenizer_sha256": tokenizer_sha256, "max_seq_length": max_seq_length, "unit": unit}
         for key, want in wanted.items():

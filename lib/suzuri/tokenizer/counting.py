@@ -1,12 +1,13 @@
-"""Counting for a tokenizer: units of text in parallel, and the alphabet chosen from them.
+"""Counts that a tokenizer is learned from: of words, characters or runs of a script, taken in parallel.
 
 Only counts go into a vocabulary, so neither the order of the lines nor the number of workers can matter.
-Memory grows with the distinct units, not with the text.
+Memory grows with what is distinct, not with the text.
 """
 
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from suzuri.processes import ordered_map
@@ -15,11 +16,11 @@ from suzuri.text.characters import HAN, HIRAGANA, KANA_MARKS, KATAKANA
 from suzuri.text.documents import decode
 from suzuri.tokenizer import words
 
-BLOCK = 1 << 20  # bytes of text a worker counts at a time: a quarter of a second of cutting into words
+BLOCK = 1 << 20  # bytes of text that a worker counts at a time: about half a second of cutting into words
 
 # A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
 # sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
-# training on counted runs is training on the sentences, with the repeated ones said once.
+# training on counted runs is training on the sentences, with each repeated run given once.
 # 〇, a kanji to sentencepiece as well, is kept apart: with it in a run (三〇年) a vocabulary would not be the same.
 _JAPANESE = HIRAGANA + KATAKANA + KANA_MARKS + HAN.replace("〇", "")
 _RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
@@ -28,15 +29,17 @@ _RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
 class TextBlocks:
     """Blocks of whole lines of about BLOCK bytes, up to `max_lines` lines that are not blank.
 
-    Reads no further than it needs. `lines` (not blank) and `bytes` count what has been given out;
-    `progress(n)` is called with the lines of each block.
+    Reads no further than it needs. `lines` (not blank) and `bytes` count what has been yielded;
+    `progress(n)` is called with the number of lines of each block.
     """
 
-    def __init__(self, blocks, max_lines=None, progress=None):
+    def __init__(
+        self, blocks: Iterable[bytes], max_lines: int | None = None, progress: Callable[[int], None] | None = None
+    ):
         self.blocks, self.max_lines, self.progress = blocks, max_lines, progress
         self.lines = self.bytes = 0
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[bytes]:
         held, size = [], 0
         for block in line_blocks(self.blocks):
             kept = [line for line in block.split(b"\n") if line and not line.isspace()]
@@ -60,21 +63,21 @@ class TextBlocks:
         return b"\n".join(lines)
 
 
-def count_words(lines):
+def count_words(lines: list[str]) -> Counter:
     """Words as MeCab cuts them: ["私は私"] -> {"私": 2, "は": 1}"""
     counts = Counter(" ".join(words.segment(lines)).split(" "))
     del counts[""]
     return counts
 
 
-def count_characters(lines):
+def count_characters(lines: list[str]) -> Counter:
     """Characters after NFKC: ["ＡＡ Ｂ"] -> {"A": 2, " ": 1, "B": 1}"""
     counts = Counter(unicodedata.normalize("NFKC", "\n".join(lines)))
     del counts["\n"]
     return counts
 
 
-def count_runs(lines):
+def count_runs(lines: list[str]) -> Counter:
     """Runs of one kind of script after NFKC: ["私は ABC-1だ。"] -> {"私は": 1, " ABC-1": 1, "だ": 1, "。": 1}"""
     counts = Counter()
     for line in lines:
@@ -82,18 +85,23 @@ def count_runs(lines):
     return counts
 
 
-UNITS = {"wordpiece": count_words, "char": count_characters, "unigram": count_runs}
+# kind of tokenizer: (what is counted for it, the function that counts)
+COUNTED = {
+    "wordpiece": ("words", count_words),
+    "char": ("characters", count_characters),
+    "unigram": ("runs of a script", count_runs),
+}
 
 
-def count_blocks(blocks, kind, jobs):
-    """(Counter of the units of `blocks`, number of invalid bytes); `kind` is a key of UNITS.
+def count_blocks(blocks: Iterable[bytes], kind: str, jobs: int) -> tuple[Counter, int]:
+    """(Counter of what COUNTED[kind] counts, number of invalid bytes).
 
-    blocks: bytes of whole lines. Counted by `jobs` processes, added up here.
+    blocks: bytes of whole lines. `jobs` processes count, this one adds up.
     """
     if kind == "wordpiece":
         words.tagger("-Owakati")  # the dictionary is read once, before the workers are forked
     total, invalid = Counter(), 0
-    for counts, bad in ordered_map(partial(_count_block, UNITS[kind]), blocks, jobs):
+    for counts, bad in ordered_map(partial(_count_block, COUNTED[kind][1]), blocks, jobs):
         total.update(counts)
         invalid += bad
     return total, invalid
@@ -104,20 +112,20 @@ def _count_block(count, block):
     return count(text.split("\n")), invalid
 
 
-def sum_characters(units):
-    """Counter of the characters in {unit: count}, each weighted by the count."""
+def sum_characters(counts: dict[str, int]) -> Counter:
+    """Counter of the characters in {word, character or run: count}, each weighted by the count."""
     total = Counter()
-    for unit, n in units.items():
-        for c in unit:
+    for text, n in counts.items():
+        for c in text:
             total[c] += n
     return total
 
 
-def choose_alphabet(characters, size):
+def choose_alphabet(characters: dict[str, int], size: int) -> set[str]:
     """The `size` most frequent characters, ties to the lower code point: a set.
 
-    White space and control characters are no letters (vocab.txt could not hold them), and U+FFFD stands for
-    a byte that was none.
+    White space and control characters are left out (vocab.txt could not hold them), and so is U+FFFD, which
+    replaces invalid bytes.
     """
     usable = [c for c in characters if not c.isspace() and unicodedata.category(c) != "Cc" and c != "\ufffd"]
     return set(sorted(usable, key=lambda c: (-characters[c], c))[:size])

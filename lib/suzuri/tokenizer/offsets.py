@@ -1,20 +1,20 @@
 """Text to token ids with the characters that each came from, for any Hugging Face tokenizer.
 
-BertJapaneseTokenizer knows no offsets, so the way of a token is walked here: the text is normalised (NFKC
+BertJapaneseTokenizer does not give offsets, so its steps are repeated here: the text is normalised (NFKC
 turns one character into four, or two into one), cut into words by the tokenizer's own word tokenizer, and
-these into pieces by its own subword tokenizer. An unknown token stands for a whole word, or for a character.
-Tokenizers of the `tokenizers` library tell their offsets themselves.
+these into pieces by its own subword tokenizer. An unknown token is a whole word, or a character.
+Tokenizers of the `tokenizers` library give their offsets themselves.
 """
 
 import unicodedata
+from collections.abc import Callable, Sequence
 
 from suzuri.errors import DataError
 from suzuri.tokenizer import tokenizer_folder
+from suzuri.tokenizer.wordpiece import letters
 
-CONTINUES = "##"
 
-
-def normalize(text, lower=False):
+def normalize(text: str, lower: bool = False) -> tuple[str, Sequence[int], Sequence[int]]:
     """(NFKC text, starts, ends): its character i came from text[starts[i]:ends[i]].
 
     The text is cut where normalising the parts gives what normalising the whole does: が written as か and
@@ -44,10 +44,10 @@ def normalize(text, lower=False):
     return "".join(forms), starts, ends
 
 
-def place_pieces(word, pieces, cut):
-    """[(start, end), …] in `word` of its pieces; a piece that cannot be told from the rest gets the whole of it.
+def place_pieces(word: str, pieces: list[str], cut: Callable[[str], list[str]]) -> list[tuple[int, int]]:
+    """[(start, end), …] in `word` of its pieces; where they cannot be told apart, each gets the whole word.
 
-    `cut` makes pieces of a part of the word (U+0085 is no blank to MeCab, but one to WordPiece).
+    `cut` makes pieces of a part of the word (U+0085 is a blank to WordPiece, but not to MeCab).
 
     >>> place_pieces("東京都", ["東京", "##都"], None)
     [(0, 2), (2, 3)]
@@ -67,7 +67,7 @@ def place_pieces(word, pieces, cut):
             return spans
     spans, at = [], 0
     for piece in pieces:
-        piece = piece.removeprefix(CONTINUES)
+        piece = letters(piece)
         if not word.startswith(piece, at):
             return [(0, len(word))] * len(pieces)
         spans.append((at, at + len(piece)))
@@ -78,9 +78,9 @@ def place_pieces(word, pieces, cut):
 class Encoder:
     """The tokenizer of a folder: `encode` a text, then `join` one or two into a model's input."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str):
         self.folder, self.tokenizer = folder, tokenizer_folder.load(folder)
-        # Where the tokenizer puts its special tokens (and types), seen on a pair: any model's manner will do.
+        # Where the tokenizer puts its special tokens (and types) is seen on a pair, so any model's way will do.
         a, b = "日本", "東京"
         probe = self.tokenizer(a, b)
         ids, types = probe["input_ids"], probe.get("token_type_ids")
@@ -93,7 +93,7 @@ class Encoder:
         self.second_type = types[second] if self.types else 0
         self.special = len(self.before) + len(self.between) + len(self.after)  # in a pair; a text has fewer
 
-    def encode(self, text):
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """(ids, spans): without special tokens; a "[MASK]" in the text is text. A token is text[start:end]."""
         if self.tokenizer.is_fast:
             found = self.tokenizer(
@@ -103,7 +103,7 @@ class Encoder:
         words = getattr(self.tokenizer, "word_tokenizer", None)
         cut = getattr(self.tokenizer, "subword_tokenizer", None)
         if words is None or cut is None:
-            raise DataError(self.folder, f"{type(self.tokenizer).__name__} does not tell which characters a token is")
+            raise DataError(self.folder, f"{type(self.tokenizer).__name__} does not say which characters a token is")
         normal, starts, ends = normalize(text, self.tokenizer.do_lower_case)
         tokens, spans, at = [], [], 0
         for word in words.tokenize(text, never_split=[]):
@@ -116,10 +116,10 @@ class Encoder:
             at += len(word)
         return self.tokenizer.convert_tokens_to_ids(tokens), spans
 
-    def join(self, a, b=None, max_length=None):
+    def join(self, a: list[int], b: list[int] | None = None, max_length: int | None = None) -> dict[str, list[int]]:
         """A model's input {input_ids, attention_mask[, token_type_ids]} of one or two lists of ids.
 
-        What is too long loses its end, of the longer list first.
+        Beyond max_length ids are taken from the end, of the longer list first.
         """
         a, b = list(a), list(b) if b is not None else None
         room = (max_length or 1 << 30) - (self.special if b is not None else len(self.before) + len(self.after))
@@ -132,19 +132,19 @@ class Encoder:
             joined["token_type_ids"] = [0] * len(first) + [self.second_type] * len(second)
         return joined
 
-    def start_of_second(self, a):
+    def start_of_second(self, a: list[int]) -> int:
         """Where in join(a, b) the ids of b begin."""
         return len(self.before) + len(a) + len(self.between)
 
 
-def find(ids, part, start):
+def find(ids: list[int], part: list[int], start: int) -> int:
     """The place of the list `part` in the list `ids`, from `start` on."""
     return next(i for i in range(start, len(ids)) if ids[i : i + len(part)] == part)
 
 
-def trim(text, start, end):
-    """The span without the white space around it, which some tokenizers count as theirs, but with the
-    combining marks after it, which they may leave to nobody when NFKC has made one character of both.
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the white space around it, which some tokenizers include, but with the combining
+    marks after it, which they may leave out when NFKC has made one character of both.
 
     >>> trim("a 東京", 1, 4), trim("ｶﾞ", 0, 1)
     ((2, 4), (0, 2))

@@ -1,4 +1,4 @@
-"""A tokenizer's folder: what is in it, read without transformers, MeCab or sentencepiece.
+"""Tokenizer folders: what is in one, read without transformers, MeCab or sentencepiece; and how one is made.
 
 Three types, each a folder that `AutoTokenizer.from_pretrained` loads:
 
@@ -9,77 +9,126 @@ Three types, each a folder that `AutoTokenizer.from_pretrained` loads:
 and beside it a tokenizer_config.json. A piece's id is its place in the vocabulary.
 """
 
+import hashlib
 import json
 import os
+from functools import cached_property
 
 from suzuri.errors import DataError
+from suzuri.files import sha256
+from suzuri.manifest import MANIFEST
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0..4
-UNIT = {"wordpiece": "words", "char": "characters", "unigram": "runs of a script"}
-UNUSED = tuple(f"<unused{i}>" for i in range(10))  # 5..14, free for whoever fine-tunes
+UNUSED = tuple(f"<unused{i}>" for i in range(10))  # 5..14, free for fine-tuning
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
-def read_config(folder):
-    """tokenizer_config.json as a dict."""
-    return _read_json(os.path.join(folder, "tokenizer_config.json"))
+class TokenizerFolder:
+    """A tokenizer's folder; each fact of it is read once, when it is first asked for. Raises DataError."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    @cached_property
+    def config(self) -> dict:
+        """tokenizer_config.json."""
+        return _read_json(os.path.join(self.path, "tokenizer_config.json"))
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The vocabulary in the order of the ids: index = id."""
+        path = os.path.join(self.path, "vocab.txt")
+        if os.path.exists(path):
+            # The same reading as BertJapaneseTokenizer's: universal newlines, only the line end taken off.
+            with open(path, encoding="utf-8") as f:
+                return [line.rstrip("\n") for line in f]
+        path = os.path.join(self.path, "tokenizer.json")
+        if not os.path.exists(path):
+            raise DataError(self.path, "not a tokenizer: neither vocab.txt nor tokenizer.json in it")
+        data = _read_json(path)
+        try:
+            vocab = data["model"]["vocab"]  # Unigram: [[piece, score], …]; WordPiece and BPE: {piece: id}
+            ids = dict(vocab) if isinstance(vocab, dict) else {piece: i for i, (piece, _) in enumerate(vocab)}
+            ids.update((token["content"], token["id"]) for token in data.get("added_tokens", ()))
+            by_id = {i: piece for piece, i in ids.items()}
+            return [by_id[i] for i in range(len(by_id))]
+        except (KeyError, TypeError, ValueError) as e:
+            raise DataError(path, f"not a tokenizer.json with ids from 0 on ({type(e).__name__}: {e})") from None
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """{piece: id}"""
+        return {piece: i for i, piece in enumerate(self.pieces)}
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """{'pad_token': 0, 'unk_token': 1, 'cls_token': 2, 'sep_token': 3, 'mask_token': 4}
+
+        The tokens are those that tokenizer_config.json names; one that is not in the vocabulary is an error.
+        """
+        found = {}
+        for role, default in zip(ROLES, SPECIAL, strict=True):
+            token = self.config.get(role) or default
+            token = token["content"] if isinstance(token, dict) else token
+            if token not in self.ids:
+                raise DataError(self.path, f"its {role} {token!r} is not in its vocabulary")
+            found[role] = self.ids[token]
+        return found
+
+    @cached_property
+    def kind(self) -> str:
+        """wordpiece, char or unigram; "other" for any other tokenizer (`load` loads it; it cannot be packed)."""
+        if self.config.get("tokenizer_class") != "BertJapaneseTokenizer":
+            return "unigram" if os.path.exists(os.path.join(self.path, "tokenizer.json")) else "other"
+        mecab = self.config.get("mecab_kwargs") or {}
+        ours = (
+            self.config.get("word_tokenizer_type") == "mecab"
+            and self.config.get("do_word_tokenize", True)
+            and self.config.get("do_subword_tokenize", True)
+            and not self.config.get("do_lower_case")
+            and mecab.get("mecab_dic", "unidic_lite") == "unidic_lite"
+            and not mecab.get("mecab_option")
+            and mecab.get("normalize_text", True)
+        )
+        kinds = {"wordpiece": "wordpiece", "character": "char"}
+        return kinds.get(self.config.get("subword_tokenizer_type", "wordpiece"), "other") if ours else "other"
+
+    @cached_property
+    def max_seq_length(self) -> int:
+        """The model_max_length of tokenizer_config.json, or 512 if it names none (transformers writes 1e30)."""
+        n = self.config.get("model_max_length", 512)
+        return int(n) if n <= 1 << 20 else 512
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of the sorted `sha256sum` lines of the folder's files (its manifest aside).
+
+        Shell: `cd FOLDER && ls -I manifest.json | xargs sha256sum | sort | sha256sum`
+        """
+        names = [n for n in os.listdir(self.path) if n != MANIFEST and os.path.isfile(os.path.join(self.path, n))]
+        lines = sorted(f"{sha256(os.path.join(self.path, n))}  {n}\n" for n in names)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_vocabulary(folder):
-    """The pieces of a tokenizer folder, in the order of their ids: list of str, index = id."""
-    if os.path.exists(os.path.join(folder, "vocab.txt")):
-        # The same reading as BertJapaneseTokenizer's: universal newlines, only the line end taken off.
-        with open(os.path.join(folder, "vocab.txt"), encoding="utf-8") as f:
-            return [line.rstrip("\n") for line in f]
-    path = os.path.join(folder, "tokenizer.json")
-    if not os.path.exists(path):
-        raise DataError(folder, "no tokenizer: neither vocab.txt nor tokenizer.json in it")
-    data = _read_json(path)
-    try:
-        vocab = data["model"]["vocab"]  # Unigram: [[piece, score], …]; WordPiece and BPE: {piece: id}
-        pieces = dict(vocab) if isinstance(vocab, dict) else {piece: i for i, (piece, _) in enumerate(vocab)}
-        pieces.update((token["content"], token["id"]) for token in data.get("added_tokens", ()))
-        by_id = {i: piece for piece, i in pieces.items()}
-        return [by_id[i] for i in range(len(by_id))]
-    except (KeyError, TypeError, ValueError) as e:
-        raise DataError(path, f"not a tokenizer.json with ids from 0 on ({type(e).__name__}: {e})") from None
+def learn(kind: str, counts: dict[str, int], alphabet: int, size: int, folder: str) -> tuple[list, int]:
+    """(pieces, number of characters among them), learned from the counts that counting.count_blocks gives.
 
-
-def special_ids(folder):
-    """{'pad_token': 0, 'unk_token': 1, 'cls_token': 2, 'sep_token': 3, 'mask_token': 4} of a folder.
-
-    The tokens are those that tokenizer_config.json names; one that is not in the vocabulary is an error.
-    """
-    config, ids = read_config(folder), {piece: i for i, piece in enumerate(read_vocabulary(folder))}
-    found = {}
-    for role, default in zip(ROLES, SPECIAL, strict=True):
-        token = config.get(role) or default
-        token = token["content"] if isinstance(token, dict) else token
-        if token not in ids:
-            raise DataError(folder, f"its {role} {token!r} is not in its vocabulary")
-        found[role] = ids[token]
-    return found
-
-
-def learn(kind, units, alphabet, size, folder):
-    """(pieces, number of characters among them), learned from the counts that vocabulary.UNITS[kind] gives.
-
-    Characters leave room for pieces: with their ## forms they take two thirds of a small vocabulary at
-    most, a half for unigram. `folder` is for a scratch file.
+    Characters leave room for pieces: with their ## forms they take at most two thirds of a small vocabulary,
+    a half for unigram. `folder` is for a scratch file.
     """
     from suzuri.tokenizer import counting, unigram_training, wordpiece_training
 
     reserved = SPECIAL + UNUSED
     room = (size - len(reserved)) // {"wordpiece": 3, "char": 1, "unigram": 2}[kind]
-    letters = counting.choose_alphabet(counting.sum_characters(units), min(alphabet, room))
+    characters = counting.choose_alphabet(counting.sum_characters(counts), min(alphabet, room))
     if kind == "unigram":
-        return unigram_training.learn(units, letters, reserved, size, folder), len(letters)
+        return unigram_training.learn(counts, characters, reserved, size, folder), len(characters)
     if kind == "char":
-        return [*reserved, *sorted(letters)], len(letters)
-    return wordpiece_training.learn(units, letters, reserved, size), len(letters)
+        return [*reserved, *sorted(characters)], len(characters)
+    return wordpiece_training.learn(counts, characters, reserved, size), len(characters)
 
 
-def made_with(kind):
+def made_with(kind: str) -> dict[str, str]:
     """The version of what the pieces depend on, for the manifest: {"unidic-lite": "1.0.8"}."""
     from importlib.metadata import version
 
@@ -87,7 +136,7 @@ def made_with(kind):
     return {package: version(package)}
 
 
-def write_folder(folder, kind, pieces, max_seq_length):
+def write_folder(folder: str, kind: str, pieces: list, max_seq_length: int) -> None:
     """Write a tokenizer's files: vocab.txt or tokenizer.json, and tokenizer_config.json.
 
     pieces: for `unigram` [(piece, score), …], else [piece, …]; SPECIAL + UNUSED come first.
@@ -100,7 +149,7 @@ def write_folder(folder, kind, pieces, max_seq_length):
         config |= {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            # Pre-training knows one kind of segment; and RoBERTa and ModernBERT take no token_type_ids.
+            # Pre-training has one kind of segment, and RoBERTa and ModernBERT take no token_type_ids.
             "model_input_names": ["input_ids", "attention_mask"],
         }
     else:
@@ -120,32 +169,7 @@ def write_folder(folder, kind, pieces, max_seq_length):
         f.write("\n")
 
 
-def kind(folder):
-    """wordpiece, char or unigram; "other" for what is none of ours (loads with `load`, cannot be packed)."""
-    config = read_config(folder)
-    if config.get("tokenizer_class") == "BertJapaneseTokenizer":
-        mecab = config.get("mecab_kwargs") or {}
-        ours = (
-            config.get("word_tokenizer_type") == "mecab"
-            and config.get("do_word_tokenize", True)
-            and config.get("do_subword_tokenize", True)
-            and not config.get("do_lower_case")
-            and mecab.get("mecab_dic", "unidic_lite") == "unidic_lite"
-            and not mecab.get("mecab_option")
-            and mecab.get("normalize_text", True)
-        )
-        kinds = {"wordpiece": "wordpiece", "character": "char"}
-        return kinds.get(config.get("subword_tokenizer_type", "wordpiece"), "other") if ours else "other"
-    return "unigram" if os.path.exists(os.path.join(folder, "tokenizer.json")) else "other"
-
-
-def max_seq_length(folder):
-    """The model_max_length of tokenizer_config.json, or 512 where it says none (transformers writes 1e30)."""
-    n = read_config(folder).get("model_max_length", 512)
-    return int(n) if n <= 1 << 20 else 512
-
-
-def load(folder):
+def load(folder: str):
     """The transformers tokenizer of a folder, of the class that its tokenizer_config.json names.
 
     AutoTokenizer prefers the class that fits config.json: a ModernBERT folder with a MeCab tokenizer is
@@ -153,7 +177,7 @@ def load(folder):
     """
     import transformers
 
-    name = read_config(folder).get("tokenizer_class") or "AutoTokenizer"
+    name = TokenizerFolder(folder).config.get("tokenizer_class") or "AutoTokenizer"
     try:
         return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     except AttributeError:
@@ -165,6 +189,6 @@ def _read_json(path):
         with open(path, encoding="utf-8") as f:
             return json.load(f)
     except FileNotFoundError:
-        raise DataError(path, "not there; a tokenizer folder holds one (make one with train-tokenizer)") from None
+        raise DataError(path, "not found; a tokenizer folder holds one (train-tokenizer makes it)") from None
     except ValueError as e:
         raise DataError(path, f"not JSON ({e})") from None

@@ -1,30 +1,34 @@
-"""The unigram type: sentencepiece learns the pieces, a tokenizer.json serves them.
+"""Unigram training by sentencepiece, and the tokenizer.json of its result.
 
 Kudo, 2018, "Subword Regularization: Improving Neural Network Translation Models with Multiple Subword
 Candidates". sentencepiece's result depends on the order of its input and, by rounding, on its number of
-threads: it gets counted runs in sorted order, never sampled, and always THREADS threads.
+threads. So it gets counted runs in sorted order, never a sample, and always THREADS threads: the same lines give
+the same bytes. It holds all of its input in memory, about 2 kB per sentence.
 """
 
 import io
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 
 from suzuri.errors import DataError
 
 THREADS = 8
-BLANK = "▁"  # sentencepiece's sign for a blank
+BLANK = "▁"  # stands for a blank in sentencepiece
 
-# Below what any text costs, so that a "[MASK]" spelled out in a text is never the token: a piece's score
+# Lower than any text's score, so that a "[MASK]" spelled out in a text is never the token: a piece's score
 # is the logarithm of its probability, about -20 at the lowest, and no special token has 50 characters.
 SPECIAL_SCORE = -1000.0
 
 
-def learn(runs, alphabet, reserved, size, folder):
+def learn(
+    runs: dict[str, int], alphabet: set[str], reserved: Sequence[str], size: int, folder: str
+) -> list[tuple[str, float]]:
     """[(piece, score), …], `reserved` first, at most `size` of them.
 
-    runs: {run: count}, as vocabulary.count_runs gives them. alphabet: the characters to cover; a run is cut
-    at others. The letters of the reserved pieces are covered, too. `folder` is for a scratch file.
+    runs: {run: count}, as counting.count_runs gives them. alphabet: the characters to cover; a run is cut
+    at others. The characters of the reserved pieces are covered, too. `folder` is for a scratch file.
     """
     import sentencepiece
 
@@ -65,7 +69,7 @@ def learn(runs, alphabet, reserved, size, folder):
     return [(piece, SPECIAL_SCORE) for piece in reserved] + pieces[:room]
 
 
-def write_json(path, pieces, special):
+def write_json(path: str, pieces: list[tuple[str, float]], special: Sequence[str]) -> None:
     """Write a tokenizer.json: NFKC, blanks as ▁, unigram pieces, `[CLS] … [SEP]`.
 
     `special` is (pad, unk, cls, sep, mask), pieces[0:5] in this order.
@@ -74,7 +78,7 @@ def write_json(path, pieces, special):
 
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=1, byte_fallback=False))
     tokenizer.normalizer = normalizers.NFKC()
-    # No blank is put in front of a line: Japanese has none there, and 東京 is to be the same piece anywhere.
+    # No blank is put in front of a line: Japanese has none there, and 東京 must be the same piece anywhere.
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=BLANK, prepend_scheme="never")
     tokenizer.decoder = decoders.Metaspace(replacement=BLANK, prepend_scheme="never")
     _, _, cls, sep, _ = special

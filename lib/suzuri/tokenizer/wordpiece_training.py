@@ -1,35 +1,36 @@
-"""WordPiece: learn a vocabulary from word counts.
+"""WordPiece training from word counts.
 
-The learning is that of Hugging Face's WordPieceTrainer, which is byte-pair encoding (Sennrich, Haddow and
+It is that of Hugging Face's WordPieceTrainer, which is byte-pair encoding (Sennrich, Haddow and
 Birch, 2016, "Neural Machine Translation of Rare Words with Subword Units") on pieces marked with `##`: the
 pair of neighbours with the highest count becomes a piece, over and over. As in Sennrich's `learn_bpe.py`,
-pair counts are kept up to date at the places where a merge happened, never counted anew; the best pair
+pair counts are updated at the places where a merge happened, never counted again; the best pair
 comes from a heap whose entries are corrected when they come up. The same counts give the same vocabulary,
-whatever their order; the trainer of tokenizers walks hash maps and gives another one at every run.
+whatever their order; the trainer of `tokenizers` walks hash maps and gives another one at every run.
 """
 
 import heapq
 from array import array
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
-CONTINUES = "##"
+from suzuri.tokenizer.wordpiece import CONTINUES
+
 MIN_COUNT = 2  # a pair seen once says nothing
-MAX_CHARACTERS = 100  # transformers' WordpieceTokenizer takes a longer word for unknown
 
 
-def learn(words, alphabet, reserved, size):
+def learn(words: dict[str, int], alphabet: set[str], reserved: Sequence[str], size: int) -> list[str]:
     """The vocabulary: `reserved` pieces, the alphabet, its `##` forms that occur, then merges up to `size`.
 
-    words: {word: count}. alphabet: the characters to keep, others are passed over as if they were not
-    there. Returns a list of distinct pieces, index = id; shorter than `size` when the text has no more
-    pairs seen MIN_COUNT times.
+    words: {word: count}. alphabet: the characters to keep; others are skipped as if they were not there.
+    Returns a list of distinct pieces, index = id; it is shorter than `size` when the text has no more pairs
+    seen MIN_COUNT times.
 
     Ties go to the lower pair of ids, and ids follow code points, so nothing depends on the order of `words`.
     """
     words = dict(sorted(words.items()))
-    codes, begins, weights = _letters(words, alphabet)
+    codes, begins, weights = _flatten(words, alphabet)
     inner = [chr(c) for c in np.unique(codes[~begins])]  # in the order of their code points
     pieces = [*reserved, *sorted(alphabet), *(CONTINUES + c for c in inner)]
     ids = {piece: i for i, piece in enumerate(pieces)}
@@ -47,8 +48,8 @@ def learn(words, alphabet, reserved, size):
     return _merge(pieces, ids, symbols, counts, size)
 
 
-def _letters(words, alphabet):
-    """The letters of all words end to end, without those that are not in the alphabet.
+def _flatten(words, alphabet):
+    """The characters of all words end to end, without those that are not in the alphabet.
 
     Returns (code points, is it the first of its word, count of its word), three arrays of equal length.
     """
@@ -127,26 +128,3 @@ def _merge(pieces, ids, symbols, weights, size):
             if counts[grown] >= MIN_COUNT:
                 heapq.heappush(heap, (-counts[grown], grown))
     return pieces
-
-
-def cut(word, ids, unknown):
-    """Ids of one word: the longest piece that fits, then the longest `##` piece after it, …
-
-    A word that cannot be covered, or has more than MAX_CHARACTERS, is `unknown` as a whole. As transformers'
-    WordpieceTokenizer does, white space inside (U+0085 is a word to MeCab) separates or is passed over.
-    """
-    if word in ids:
-        return [ids[word]]
-    found = []
-    for part in word.split():
-        pieces, start, prefix = [], 0, ""
-        while start < len(part) <= MAX_CHARACTERS:
-            end = len(part)
-            while end > start and prefix + part[start:end] not in ids:
-                end -= 1
-            if end == start:
-                break
-            pieces.append(ids[prefix + part[start:end]])
-            start, prefix = end, CONTINUES
-        found += pieces if start == len(part) else [unknown]
-    return found

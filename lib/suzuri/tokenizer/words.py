@@ -4,11 +4,19 @@ The words are those of transformers' `MecabTokenizer`, which walks MeCab's nodes
 one string, joined by blanks) takes half the time. The string can be split at its blanks again: of the 756,264 words
 of unidic-lite those that hold a blank all begin with, or follow, a full-width bracket （, which NFKC has turned into
 an ASCII one by then.
+
+MeCab does not take lines of any length: it counts a word and the blanks before it in 16 bits and loses the rest of
+the line beyond that, it crashes on some lines of more than a million characters, and a long run of letters of one kind
+takes time with the square of its length. So a line of more than LONGEST characters (after NFKC) is cut into parts, and
+MeCab gets each part by itself. Up to LONGEST the words are exactly transformers'; in a longer line, words near a cut
+may differ.
 """
 
 import functools
 import os
 import unicodedata
+
+LONGEST = 65_000  # characters; leaves 535 of the 65,535 bytes to the word after blanks
 
 
 @functools.cache
@@ -25,6 +33,8 @@ def segment(lines: list[str]) -> list[str]:
     """For each line (without its line end) its words, joined by single blanks.
 
     ["私は東京都に住む。"] -> ["私 は 東京 都 に 住む 。"]
+
+    A line ends at a NUL, as it does for transformers.
     """
     parse, normalize = tagger("-Owakati").parse, unicodedata.normalize
     found = []
@@ -32,8 +42,20 @@ def segment(lines: list[str]) -> list[str]:
         text = normalize("NFKC", line)
         # fugashi strips what it returns, so that words such as U+0085 at either end would be lost, and
         # MeCab takes NUL for the end: such a line (one in a million) goes by the nodes.
-        if len(text.strip()) == len(text) and "\0" not in text:
+        if len(text) > LONGEST:
+            found.append(" ".join(filter(None, segment(_parts(text)))))
+        elif len(text.strip()) == len(text) and "\0" not in text:
             found.append(parse(text))
         else:
             found.append(" ".join([node.surface for node in tagger()(text)]))
     return found
+
+
+def _parts(text):
+    """A long text in parts of at most LONGEST characters, cut after 。 or a blank where there is one."""
+    text, parts = text.partition("\0")[0], []
+    while len(text) > LONGEST:
+        end = 1 + max(text.rfind("。", 0, LONGEST), text.rfind(" ", 0, LONGEST)) or LONGEST
+        parts.append(text[:end])
+        text = text[end:]
+    return [*parts, text]

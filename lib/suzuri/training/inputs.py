@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from suzuri.errors import DataError
 from suzuri.shards.shard_file import Shard
+from suzuri.tokenizer.wordpiece import continues_word
 from suzuri.training.masking import Masker
 from suzuri.training.model import Vocabulary, check_isolation, load_model, max_length, new_model, set_dropout
 from suzuri.training.output_folder import weights_sha256
@@ -49,7 +50,7 @@ class TrainingInputs:
         self.axis = TokenAxis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]
         self.steps = total_steps(recipe, self.axis.num_chunks)
-        if recipe["whole_word_masking"] and not any(piece.startswith("##") for piece in self.vocabulary.pieces):
+        if recipe["whole_word_masking"] and not any(map(continues_word, self.vocabulary.pieces)):
             raise DataError(recipe_path, "whole_word_masking needs a tokenizer with ## pieces (type wordpiece)")
         self.maskers = {
             rate: Masker(

@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from suzuri.tokenizer.wordpiece import continues_word
+
 IGNORED = -100  # a label slot without a prediction, as in torch's cross_entropy
 
 GOLDEN = np.uint32(0x9E3779B1)  # 2³² / golden ratio: spreads neighbouring positions (Knuth, TAOCP 6.4)
@@ -62,7 +64,7 @@ class Masker:
         self.ordinary = np.flatnonzero(self.barred == 0)  # the ids that random replacements are drawn from
         self.continues = None
         if whole_words:
-            self.continues = np.array([piece.startswith("##") for piece in pieces])
+            self.continues = np.array([continues_word(piece) for piece in pieces])
 
     def count(self, length: int) -> int:
         """How many positions of `length` tokens are predicted, if that many can be."""

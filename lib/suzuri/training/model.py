@@ -20,13 +20,11 @@ class Vocabulary:
     """What training needs of a tokenizer folder, read without its tokenizer: pieces, ids, sha256."""
 
     def __init__(self, folder: str):
-        from suzuri.shards.shard_file import tokenizer_sha256
-        from suzuri.tokenizer.tokenizer_folder import read_vocabulary, special_ids
+        from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
+        tokenizer = TokenizerFolder(folder)
         self.folder = folder
-        self.pieces = read_vocabulary(folder)
-        self.ids = special_ids(folder)
-        self.sha256 = tokenizer_sha256(folder)
+        self.pieces, self.ids, self.sha256 = tokenizer.pieces, tokenizer.special_ids, tokenizer.sha256
 
     def __len__(self) -> int:
         return len(self.pieces)

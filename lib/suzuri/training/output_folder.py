@@ -27,7 +27,7 @@ def weights_sha256(folder: str) -> str:
 
 
 def trained_with(folder: str) -> str | None:
-    """tokenizer_sha256() of the tokenizer that train-mlm trained a model with; None for a model of other origin."""
+    """sha256 of the tokenizer folder that train-mlm trained a model with; None for a model of other origin."""
     if not os.path.exists(os.path.join(folder, MANIFEST)):
         return None
     return read_manifest(folder)["settings"].get("tokenizer")

@@ -104,10 +104,10 @@ def evaluate(
 def encode_lines(blocks: Iterable[bytes], folder: str, max_seq_length: int) -> tuple[np.ndarray, np.ndarray]:
     """(tokens, offsets) of a text, one sequence per line, as pack-tokens makes them; `blocks` hold whole lines."""
     from suzuri.shards import packing
-    from suzuri.tokenizer import tokenizer_folder
+    from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
-    special = tokenizer_folder.special_ids(folder)
-    encode = encoding.encoder(folder)
+    tokenizer = TokenizerFolder(folder)
+    encode, special = encoding.encoder(tokenizer), tokenizer.special_ids
     packer = packing.Packer(encode, special["cls_token"], special["sep_token"], "line", max_seq_length)
     tokens, lengths = [], []
     for block in blocks:
