@@ -245,6 +245,15 @@ def test_one_run_at_a_time(tmp_path, bin_dir):
     subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "true"], check=True)
 
 
+def test_the_lock_runs_nothing_for_a_parent_that_was_killed(tmp_path, bin_dir):
+    command = [bin_dir / "hold-lock", "--parent", "1", tmp_path / ".lock", "--", "touch", tmp_path / "ran"]
+    assert subprocess.run(command).returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "ran").exists()
+    command[2] = str(os.getpid())
+    subprocess.run(command, check=True)
+    assert (tmp_path / "ran").exists()
+
+
 def test_the_lock_ends_orphans_of_a_killed_command(tmp_path, bin_dir):
     script = f"sleep 300 & echo $! > {tmp_path}/pid; kill -9 $$"
     done = subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "bash", "-c", script])

@@ -13,6 +13,8 @@ ifneq ($(if $(FLOW),,$(GOALS)),)
 
 # Unless the user gives -j, the work for one goal is parallel, and goals follow one another: `make clean-text shards`.
 INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
+# Named, so that hold-lock knows if this make was killed while hold-lock started.
+THIS_MAKE := $(shell echo $$PPID)
 .PHONY: $(GOALS) locked
 $(GOALS): locked ; @:
 locked: | $(VENV)
@@ -21,6 +23,6 @@ locked: | $(VENV)
 	    *" -j"*|*--jobserver*) set -- $(INNER) "$$@" ;; \
 	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \
 	       else set -- bash -ec 'for goal; do $(INNER) -j$(JOBS) "$$goal"; done' make "$$@"; fi ;; \
-	  esac; exec $(PYTHON) $(BIN)/hold-lock $(DATA)/.lock -- "$$@"
+	  esac; exec $(PYTHON) $(BIN)/hold-lock --parent $(THIS_MAKE) $(DATA)/.lock -- "$$@"
 
 endif
