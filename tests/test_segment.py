@@ -63,10 +63,9 @@ SENTENCE = "日本で梅雨がないのは、北海道とどこか。"
         ("word " * 30_000, ["word"] * 30_000),
         ("東" * 300_000, None),
         ("ab3Zx9" * 200_000, None),
-        ("ﬁ" * 40_000, None),  # 80,000 letters after NFKC
-        ("。" + "a" * 2 * LONGEST, None),
+        ("ﬁ" * 40_000, None),  # a run of 80,000 letters after NFKC: the slowest kind
     ],
-    ids=["sentences", "blanks", "words", "one character", "base64", "NFKC", "run"],
+    ids=["sentences", "blanks", "words", "one character", "base64", "NFKC"],
 )
 def test_longer_lines_are_cut(text, words):
     """No crash, no minutes, nothing lost; each part is cut into the words that it has by itself."""
