@@ -245,6 +245,13 @@ def test_one_run_at_a_time(tmp_path, bin_dir):
     subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "true"], check=True)
 
 
+def test_nothing_starts_when_make_was_killed_first(tmp_path, bin_dir):
+    """The parent may die before hold-lock can ask to be ended with it; then another process is its parent."""
+    command = [bin_dir / "hold-lock", "--parent", "1", tmp_path / ".lock", "--", "touch", tmp_path / "started"]
+    assert subprocess.run(command).returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "started").exists()
+
+
 def test_the_lock_ends_orphans_of_a_killed_command(tmp_path, bin_dir):
     script = f"sleep 300 & echo $! > {tmp_path}/pid; kill -9 $$"
     done = subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "bash", "-c", script])

@@ -21,6 +21,6 @@ locked: | $(VENV)
 	    *" -j"*|*--jobserver*) set -- $(INNER) "$$@" ;; \
 	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \
 	       else set -- bash -ec 'for goal; do $(INNER) -j$(JOBS) "$$goal"; done' make "$$@"; fi ;; \
-	  esac; exec $(PYTHON) $(BIN)/hold-lock $(DATA)/.lock -- "$$@"
+	  esac; exec $(PYTHON) $(BIN)/hold-lock --parent $$PPID $(DATA)/.lock -- "$$@"
 
 endif

@@ -41,9 +41,11 @@ def _acquire(path, wait):
     return fd
 
 
-def run_locked(path: str, command: list[str], wait: float) -> int:
-    """Run `command` under the lock PATH, waited for `wait` seconds; returns its exit status, or 128 + its signal."""
-    parent = os.getppid()
+def run_locked(path: str, command: list[str], wait: float, parent: int) -> int:
+    """Run `command` under the lock PATH, waited for `wait` seconds; returns its exit status, or 128 + its signal.
+
+    `parent` is the process id of the make above, which may have been killed while this process was starting.
+    """
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, we end, too
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children
     if os.getppid() != parent:
