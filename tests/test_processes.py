@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_for
 from suzuri.errors import DataError
 from suzuri.processes import ordered_map, work_in_turns
 
@@ -124,18 +125,13 @@ except KeyboardInterrupt:
     os._exit(130)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.iterdir())) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: len(list(tmp_path.iterdir())) >= 3)
     if signum == signal.SIGINT:
         os.killpg(process.pid, signum)
-        assert process.wait(60) == 130
+        assert process.wait(300) == 130
     else:
         process.kill()
         process.wait()
-    while any(running(path.name) for path in tmp_path.iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: not any(running(path.name) for path in tmp_path.iterdir()))
     assert process.stderr.read() == b""
     process.stderr.close()
