@@ -5,10 +5,10 @@ value [1, heads, t, size] and passes on the keyword arguments of its own call, w
 are. transformers makes no mask for a registered name, and none is needed.
 
     suzuri_grouped  any device and dtype: scaled_dot_product_attention on each group of equally long sequences;
-                    by_length() has put them side by side, so a group is a view: no padding, no gather
+                    by_length() has sorted them, so a group is a view: no padding, no gather
     suzuri_varlen   CUDA, bf16 or fp16: torch.nn.attention.varlen.varlen_attn, static shapes, no dropout
 
-If a layer has a `sliding_window` w, a token sees those less than w places away, as in ModernBERT.
+In a layer with a `sliding_window` w, a token sees tokens less than w places away, as in ModernBERT.
 """
 
 import inspect
@@ -42,12 +42,12 @@ def grouped_attention(
     heads, size, dtype = query.shape[1], query.shape[3], value.dtype
     sizes = [n * length for n, length in groups]
     outputs = []
-    # On a CPU, bf16 stops here: the kernel's backward pass takes up to five times as long in it as in fp32 (torch
-    # 2.13, AVX-512 BF16), a third of a step. Widened, a chunk of 8,192 tokens takes 2.2 s instead of 4.1.
+    # On a CPU, bf16 is widened to fp32 here: the kernel's backward pass takes up to five times as long in bf16 (torch
+    # 2.13, AVX-512 BF16), a third of a step. With fp32 a chunk of 8,192 tokens takes 2.2 s instead of 4.1.
     widened = query.device.type == "cpu" and dtype == torch.bfloat16
     if widened:
         query, key, value = query.float(), key.float(), value.float()
-    # split, not slices: the gradient of a split is one concatenation, that of each slice is as large as the whole
+    # split, not slices: a split's gradient is one concatenation, while each slice's gradient is as large as the whole
     for (n, length), *parts in zip(
         groups, *(x[0].transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True
     ):
@@ -75,7 +75,7 @@ def varlen_attention(
     sliding_window: int | None = None,
     **_,
 ) -> tuple[Tensor, None]:
-    """`cu_seqlens` int32 [m + 1]: sequence i is tokens cu_seqlens[i] … cu_seqlens[i + 1] - 1; some may be empty."""
+    """`cu_seqlens` int32 [m + 1]: sequence i is tokens cu_seqlens[i] … cu_seqlens[i + 1] - 1, perhaps none."""
     from torch.nn.attention.varlen import varlen_attn
 
     window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)
@@ -111,7 +111,7 @@ def why_not_varlen(model: nn.Module, device: torch.device, dtype: torch.dtype) -
     try:
         from torch.nn.attention.varlen import varlen_attn
 
-        if "window_size" not in inspect.signature(varlen_attn).parameters:  # 2.10's has neither it nor `scale`
+        if "window_size" not in inspect.signature(varlen_attn).parameters:  # 2.10 has neither this nor `scale`
             raise ImportError
     except ImportError:
         return f"torch {torch.__version__} does not have it (2.11 and later do)"
@@ -120,7 +120,7 @@ def why_not_varlen(model: nn.Module, device: torch.device, dtype: torch.dtype) -
     if size % 8 or size > 256:
         return f"heads of size {size} (it needs a multiple of 8 up to 256)"
     if attention_dropout(model) > 0:
-        return "attention dropout is above 0, which it does not have"
+        return "attention dropout is above 0, which it does not support"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The micro-batches of a step: this rank's share of its chunks as tensors, prepared in the background."""
+"""The micro-batches of a step: this rank's share of the chunks as tensors, prepared in the background."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ Tensors = dict[str, Any]  # the model's keyword arguments and "labels"
 
 
 class Batches:
-    """`chunks_at_once` chunks go through the model together; their number never changes the result."""
+    """Makes micro-batches of `chunks_at_once` chunks; this number never changes the result."""
 
     def __init__(self, inputs: TrainingInputs, ranks: Ranks, varlen: bool):
         self.inputs, self.ranks, self.varlen = inputs, ranks, varlen
@@ -48,7 +48,7 @@ class Batches:
         pin = self.ranks.device.type == "cuda"
         tensors = {k: torch.from_numpy(batch[k]) for k in ("input_ids", "position_ids", "rows", "labels")}
         axis, total = self.inputs.axis, len(batch["input_ids"])
-        slots = 64 + int(1.25 * total * axis.num_sequences / axis.num_tokens)  # as many sequences as will ever come
+        slots = 64 + int(1.25 * total * axis.num_sequences / axis.num_tokens)  # enough for nearly every batch
         tensors |= sequence_arguments(batch["lengths"], self.varlen, self.inputs.longest, slots)
         squares = int((batch["lengths"] ** 2).sum())
         return {k: v.pin_memory() if pin and torch.is_tensor(v) else v for k, v in tensors.items()}, squares
@@ -70,9 +70,9 @@ def ahead(items: Iterable[Any], depth: int = 2) -> Iterator[Any]:
 
 def largest_fitting(attempt: Callable[[int], int | None], chunks: int, budget: int) -> int:
     """How many of `chunks` chunks fit into the GPU at once: a divisor of `chunks`, so that all micro-batches have
-    one shape. Memory is measured at 1 and 2 chunks, grows linearly, and must stay within `budget` bytes.
+    one shape. Memory is measured at 1 and 2 chunks, taken to grow linearly, and must stay within `budget` bytes.
 
-    `attempt(n)` runs n chunks forward and backward and returns the peak bytes, or None when memory ran out.
+    `attempt(n)` runs n chunks forward and backward and returns the peak bytes, or None if memory ran out.
     """
     one = attempt(1)
     if one is None:

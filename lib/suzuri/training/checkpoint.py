@@ -1,6 +1,6 @@
-"""Checkpoints: one safetensors file each, with its step and CRC-32 in its name, written beside and renamed.
+"""Checkpoints: one safetensors file each, with its step and CRC-32 in its name, renamed to it when it is complete.
 
-step-00001000-8f3a90c2.safetensors   model.*, the optimizers' moments.* and, in its metadata, a JSON "state"
+step-00001000-8f3a90c2.safetensors   model.*, the optimizers' moments (exp_avg.* …), and "state" (JSON) as metadata
 """
 
 import json
@@ -41,29 +41,31 @@ def checkpoints(folder: str) -> list[str]:
 
 @contextmanager
 def safetensors_errors(path: str) -> Iterator[None]:
-    """Report a file that safetensors could not write like any other: its error is not an OSError."""
+    """Report a failure of safetensors to write as a DataError: its own error is not an OSError."""
     try:
         yield
     except SafetensorError as e:
-        raise DataError(path, f"{e}; make room; the same command then continues from the last checkpoint") from None
+        raise DataError(
+            path, f"{e}; free some disk; the same command then continues from the last checkpoint"
+        ) from None
 
 
 def save(folder: str, state: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer], keep: int) -> str:
-    """Write the checkpoint of `state` (a dict for JSON, with "step"), then remove all but the newest `keep`: its path.
+    """Write a checkpoint, remove all but the newest `keep`, return its path. `state` is a dict for JSON with "step".
 
-    For an exact resumption it takes only this, the weights and the moments: rates, batches and masks are functions of
-    the step.
+    To resume exactly, a run needs only the state, the weights and the moments: rates, batches and masks are functions
+    of the step.
     """
     os.makedirs(folder, exist_ok=True)
     tensors, state = {}, state | {"adam_step": 0}
     moments = {parameter: kept for optimizer in optimizers for parameter, kept in optimizer.state.items()}
-    for name, parameter in model.named_parameters():  # tied weights are one parameter, so once only
+    for name, parameter in model.named_parameters():  # tied weights are one parameter, written once
         tensors[f"model.{name}"] = parameter.detach()
         for what, value in moments.get(parameter, {}).items():
             if what in MOMENTS:
                 tensors[f"{what}.{name}"] = value
             elif what == "step":
-                state["adam_step"] = int(value)  # less than the run's step where fp16 skipped some
+                state["adam_step"] = int(value)  # less than the run's step if fp16 skipped some
     tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
     part = os.path.join(folder, "checkpoint.part")
     with safetensors_errors(part):

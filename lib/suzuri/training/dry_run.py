@@ -11,7 +11,7 @@ from suzuri.training.throughput import device_name, duration
 
 
 def estimates(runner: StepRunner) -> list[tuple[str, str]]:
-    """[(what, value in words)]."""
+    """[(what, value in words), …], as train-mlm --dry-run prints them."""
     inputs, recipe, ranks = runner.inputs, runner.recipe, runner.ranks
     total, body, head = parameter_counts(runner.model)
     workers = runner.workers.count if runner.workers else 1
@@ -38,7 +38,7 @@ def estimates(runner: StepRunner) -> list[tuple[str, str]]:
 
 
 def seconds_of(runner: StepRunner, sample: list[Tensors]) -> float:
-    """How long some micro-batches take, forward and backward."""
+    """The seconds that some micro-batches take, forward and backward."""
     start = time.perf_counter()
     for _ in runner.in_turn(runner.gradients, sample):
         pass

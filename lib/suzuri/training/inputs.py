@@ -22,8 +22,8 @@ class TrainingInputs:
     """What train-mlm is given: `recipe` and `model_overrides` are read_recipe()'s, read from `recipe_path`; `train`
     are shards or folders of them, `valid` is a shard, `tokenizer` a folder, `init` a model to continue.
 
-    Raises DataError, which says what to do, for shards of another tokenizer, sequences longer than the model
-    takes, an architecture that does not work, and the like.
+    Raises DataError, which says what to do, for example for shards of another tokenizer, sequences too long for the
+    model, or an architecture that does not work.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class TrainingInputs:
 
     @property
     def largest_masker(self) -> Masker:
-        """The one that predicts the most, and so takes the most memory."""
+        """The Masker that predicts the most, and so takes the most memory."""
         return self.maskers[max(self.maskers)]
 
     def epochs(self, steps: int) -> float:
-        """How many epochs `steps` steps are."""
+        """The number of epochs in `steps` steps."""
         return steps * self.chunks_per_step / self.axis.num_chunks
 
     def settings(self) -> dict[str, Any]:
-        """Everything that batches and weights follow from, under the name by which a difference is reported."""
+        """{name: value} of all that batches and weights depend on; a difference is reported by its name."""
         config = self.model.config.to_dict()
         for volatile in ("transformers_version", "_name_or_path", "dtype", "torch_dtype"):
             config.pop(volatile, None)
@@ -108,7 +108,7 @@ class TrainingInputs:
 
 
 def shard_paths(given: Sequence[str]) -> list[str]:
-    """The shards named on the command line: files, and folders of train-*.safetensors."""
+    """The paths of the shards named on the command line: files, or folders of train-*.safetensors."""
     paths = []
     for path in given:
         inside = sorted(glob.glob(os.path.join(glob.escape(path), "train-*.safetensors")))
@@ -121,7 +121,7 @@ def shard_paths(given: Sequence[str]) -> list[str]:
 def initial_model(
     recipe_path: str, recipe: dict[str, Any], overrides: dict[str, Any], vocabulary: Vocabulary, init: str | None
 ) -> tuple[PreTrainedModel, str | None]:
-    """(the model, the path or name of the one that it continues or None)."""
+    """(the model, the path or name of the model that it continues, or None)."""
     origin = init or recipe["model_name_or_path"]
     if not origin and not recipe["model_config_file"]:
         raise DataError(recipe_path, "needs model_config_file (or model_name_or_path, or the option --init)")

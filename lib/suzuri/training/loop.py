@@ -24,17 +24,17 @@ from suzuri.training.step import StepRunner, StopRequested
 from suzuri.training.throughput import Throughput, duration
 from suzuri.training.validation import Score, evaluate, masked_batches
 
-SAVE_SECONDS = 600  # a checkpoint at least this often, whatever save_steps says: steps on a CPU are slow
+SAVE_SECONDS = 600  # a checkpoint is made at least this often, whatever save_steps says: steps on a CPU are slow
 
 
 class TrainingLoop:
-    """Runs the steps of `runner` in OUTPUT.part, from where it was, and makes OUTPUT of it."""
+    """Runs the steps of `runner` in OUTPUT.part, from its last checkpoint on, then turns it into OUTPUT."""
 
     def __init__(self, runner: StepRunner, output: str):
         self.runner, self.inputs, self.recipe, self.ranks = runner, runner.inputs, runner.recipe, runner.ranks
         self.folder = OutputFolder(output, self.inputs.settings(), self.inputs.steps)
         self.step = 0  # steps done
-        self.waiting: list[tuple] = []  # (step, loss, norm) of steps whose numbers are still on the device
+        self.waiting: list[tuple] = []  # (step, loss, norm) of steps not read from the device yet
         self.losses: list[float] = []  # of the steps since the last line of metrics.jsonl
         self.norm = 0.0  # of the last step's gradient
         self.evaluated = False  # whether the validation loss at this step is known
@@ -44,7 +44,7 @@ class TrainingLoop:
         self.throughput: Throughput | None = None
 
     def run(self) -> int:
-        """Train to the end, or until a signal: the exit status (0; 130 and 143 end the process)."""
+        """Train to the end; returns the exit status, 0. After a signal the process exits with 130 or 143."""
         with ExitStack() as stack:
             stack.callback(self.ranks.close)
             if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
@@ -66,7 +66,7 @@ class TrainingLoop:
             except (StopRequested, DataError) as e:
                 if not self.runner.stop_signal:
                     raise
-                if isinstance(e, DataError):  # another rank, asked to stop before this one, looks like one that died
+                if isinstance(e, DataError):  # a rank that got the signal earlier looks like one that died
                     note(str(e))
                 self.save()
                 if self.ranks.is_first:
@@ -74,7 +74,7 @@ class TrainingLoop:
                         f"stopped after step {self.step:,} of {self.inputs.steps:,}; "
                         "the same command continues from there"
                     )
-                os._exit(128 + self.runner.stop_signal)  # at once: other ranks may wait in vain for this one
+                os._exit(128 + self.runner.stop_signal)  # at once: other ranks may be waiting for this one
             if self.ranks.is_first:
                 self.finish()
             self.ranks.wait()
@@ -103,7 +103,7 @@ class TrainingLoop:
         self.evaluated = self.ranks.of_first(self.metrics and self.metrics.has_evaluation(self.step))
 
     def save(self) -> None:
-        """Write a checkpoint of the last whole step, unless it has one."""
+        """Write a checkpoint of the last whole step, unless it already has one."""
         self.read_losses()
         if self.ranks.is_first and self.saved_step != self.step:
             self.metrics.sync()
@@ -118,7 +118,7 @@ class TrainingLoop:
         self.saved_step, self.saved_at = self.step, time.monotonic()
 
     def train(self) -> None:
-        """All steps that are left, with their evaluations, checkpoints and lines of metrics."""
+        """Run the remaining steps, with their evaluations, checkpoints and lines of metrics."""
         recipe, steps, batch_tokens = self.recipe, self.inputs.steps, self.recipe["batch_tokens"]
         batches = ahead(map(self.runner.batches.of_step, range(self.step, steps)))
         with Progress(total=steps * batch_tokens, unit="tok") as bar:
@@ -137,7 +137,7 @@ class TrainingLoop:
                 self.throughput.add(self.step, sum(squares for _, squares in micro_batches))
                 self.step, self.evaluated = self.step + 1, False
                 log = self.step % recipe["logging_steps"] == 0 or self.step == steps
-                # Reading a number waits for the GPU, so it is done seldom there.
+                # Reading a number waits for the GPU, so there it is done rarely.
                 if log or self.ranks.device.type == "cpu" or len(self.waiting) >= 20:
                     self.read_losses()
                     bar.describe(f"{TOOL}: loss {self.losses[-1]:.3f}, MFU {self.throughput.mfu:.0%}")
@@ -152,7 +152,7 @@ class TrainingLoop:
             return
         numbers = torch.stack([torch.stack([loss.double(), norm.double()]) for _, loss, norm in self.waiting]).tolist()
         for (step, _, _), (loss, norm) in zip(self.waiting, numbers, strict=True):
-            # fp16: an infinite gradient is the loss scaler's business, which skips that step
+            # fp16: with an infinite gradient the loss scaler skips the step
             if not math.isfinite(loss) or not (math.isfinite(norm) or self.runner.scaler.is_enabled()):
                 chunks = [self.inputs.axis.visited(v, self.recipe["seed"]) for v in self.runner.batches.visits(step)]
                 places = "; ".join(self.inputs.axis.where(chunk) for chunk in chunks[:64])
@@ -166,7 +166,7 @@ class TrainingLoop:
         self.waiting = []
 
     def log(self, bar: Progress) -> None:
-        """One line of metrics.jsonl, and of stderr if there is no progress bar."""
+        """Write a line to metrics.jsonl, and to stderr if there is no progress bar."""
         step, throughput = self.step, self.throughput
         line = {
             "step": step,
@@ -192,7 +192,7 @@ class TrainingLoop:
         throughput.restart()
 
     def evaluate(self, bar: Progress) -> None:
-        """The validation loss at this step, each rank a share of it."""
+        """Measure and record the validation loss at this step; each rank does a share of it."""
         self.read_losses()
         start = time.monotonic()
         shard = self.inputs.valid_shard
@@ -214,7 +214,7 @@ class TrainingLoop:
         self.throughput.pause(time.monotonic() - start)
 
     def finish(self) -> None:
-        """Turn OUTPUT.part into OUTPUT and say what was reached."""
+        """Turn OUTPUT.part into OUTPUT and report the result."""
         self.metrics.close()
         evaluations = [line for line in self.metrics.lines if "eval_loss" in line]
         before, after = evaluations[0], evaluations[-1]

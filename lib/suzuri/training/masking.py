@@ -1,7 +1,7 @@
 """Masks: which positions are predicted, and what replaces them, as a pure function of (seed, visit, position).
 
-An integer hash decides, not a generator with a state. So the masks are the same on any device, for any number
-of ranks and after any resumption, and differ each time that a chunk is visited.
+They come from an integer hash, not from a generator with state. So the masks are the same on any device, for any
+number of ranks and after any resumption, and they differ each time a chunk is visited.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from suzuri.tokenizer.wordpiece import continues_word
 IGNORED = -100  # a label slot without a prediction, as in torch's cross_entropy
 
 GOLDEN = np.uint32(0x9E3779B1)  # 2³² / golden ratio: spreads neighbouring positions (Knuth, TAOCP 6.4)
-NEVER = 0xFFFFFFFF  # the hash of what must not be masked: above every other
+NEVER = 0xFFFFFFFF  # the hash of a token that must not be masked: the largest
 EIGHTY, NINETY = round(0.8 * NEVER), round(0.9 * NEVER)
 
 
@@ -46,7 +46,7 @@ def mix32(x: np.ndarray) -> np.ndarray:
 class Masker:
     """Masks chunks of token ids for one vocabulary.
 
-    `pieces` is the vocabulary (index = id), `special_ids` are the ids never masked and never drawn.
+    `pieces` is the vocabulary (index = id); `special_ids` are never masked, and never drawn as replacements.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Masker:
             self.continues = np.array([continues_word(piece) for piece in pieces])
 
     def count(self, length: int) -> int:
-        """How many positions of `length` tokens are predicted, if that many can be."""
+        """How many of `length` tokens are predicted, if enough of them can be."""
         return round(self.probability * length)
 
     def __call__(
@@ -76,9 +76,9 @@ class Masker:
         """Mask the chunks int64 `tokens` [m, n]; in row i the first lengths[i] are tokens, the rest is padding.
 
         Returns (inputs [m, n], rows [m · count(n)], labels [m · count(n)]): count(length) positions per chunk are
-        predicted, or fewer if it does not have so many candidates; unused places are at the end, labelled IGNORED.
-        `rows` are places in the flattened tokens, ascending; `keys` are integers, a different one for each visit.
-        Of the chosen 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2018).
+        predicted, or fewer if it has fewer candidates; unused slots are at the end, labelled IGNORED.
+        `rows` are positions in the flattened tokens, ascending; `keys` are integers, a different one for each visit.
+        Of the chosen tokens 80 % become [MASK], 10 % a random ordinary token, 10 % stay (Devlin et al. 2018).
         """
         (m, n), k = tokens.shape, self.count(tokens.shape[1])
         order = np.arange(n, dtype=np.uint32) * GOLDEN + np.array([[key & NEVER] for key in keys], np.uint32)
@@ -95,7 +95,7 @@ class Masker:
         rows, labels = np.zeros(m * k, np.int64), np.full(m * k, IGNORED, np.int64)
         rows[: len(chosen)] = chosen
         labels[: len(chosen)] = tokens.take(chosen)
-        draw = mix32(order.take(chosen) + GOLDEN)  # a second hash, since the chosen ones are all small
+        draw = mix32(order.take(chosen) + GOLDEN)  # a second hash, because the chosen ones are all small
         inputs = tokens.copy()
         inputs.put(chosen[draw < EIGHTY], self.mask_id)
         random = np.flatnonzero((draw >= EIGHTY) & (draw < NINETY))
@@ -103,10 +103,10 @@ class Masker:
         return inputs, rows, labels
 
     def fast_choice(self, order: np.ndarray, tokens: np.ndarray, k: int) -> np.ndarray | None:
-        """Places of the k ordinary tokens with the smallest hashes in each row, fast, for rows as they usually are.
+        """Positions of the k ordinary tokens with the smallest hashes in each row: the fast way, for ordinary rows.
 
-        Only hashes below a limit are looked at, somewhat more than k per row. None if they are too few (a row with
-        very many special tokens), or if equal hashes make them too many.
+        It looks only at hashes below a limit, somewhat more than k per row. None if these are too few (a row with
+        very many special tokens) or if ties give more than k.
         """
         few = np.flatnonzero(order <= np.uint32(min(1.0, 1.3 * self.probability) * NEVER))
         few = few[self.barred.take(tokens.take(few)) == 0]
@@ -121,7 +121,7 @@ class Masker:
         return few if len(few) == k * len(order) else None
 
     def smallest_words(self, order: np.ndarray, k: int, tokens: np.ndarray) -> np.ndarray:
-        """Positions of whole words, taken in the order of their first piece's hash as long as they fit into k."""
+        """Positions of whole words, in the order of their first piece's hash; those that do not fit into k are skipped."""
         starts = np.flatnonzero(~self.continues.take(tokens) | (order == NEVER))
         if len(starts) == 0 or starts[0] != 0:
             starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: this part of it counts as one
@@ -147,9 +147,9 @@ class Masker:
 
 
 def smallest(order: np.ndarray, k: int, tokens: np.ndarray | None = None) -> np.ndarray:
-    """Ascending positions of the k smallest values below NEVER; of equal values the first ones.
+    """Ascending positions of the k smallest values below NEVER; of equal values, the first ones.
 
-    `tokens` is there because Masker.smallest_words, which is called in its place, needs it.
+    `tokens` is not used; it makes the arguments those of Masker.smallest_words.
 
     >>> smallest(np.array([5, 2, 9, 2, NEVER], np.uint32), 2)
     array([1, 3])

@@ -8,7 +8,7 @@ FILE, EVENTS = "metrics.jsonl", "runs"
 
 
 class Metrics:
-    """Appends to FOLDER/metrics.jsonl, after removing what is beyond `step`: the unsaved steps of a killed run."""
+    """Appends to FOLDER/metrics.jsonl. Lines after `step`, from unsaved steps of a killed run, are removed first."""
 
     def __init__(self, folder: str, step: int):
         path = os.path.join(folder, FILE)

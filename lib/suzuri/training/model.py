@@ -17,7 +17,7 @@ from suzuri.training.attention import GROUPED, VARLEN, groups_of
 
 
 class Vocabulary:
-    """What training needs of a tokenizer folder, read without its tokenizer: pieces, ids, sha256."""
+    """What training needs from a tokenizer folder, read without loading the tokenizer: pieces, ids, sha256."""
 
     def __init__(self, folder: str):
         from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
@@ -112,7 +112,7 @@ def refused(where: str, kind: str, why: str) -> DataError:
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:
-    """Set every dropout of the model; its config, which is saved, keeps its own rates for fine-tuning."""
+    """Set every dropout of the model. Its config, which is saved, keeps its rates for fine-tuning."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate
@@ -167,8 +167,8 @@ def sequence_arguments(
     """The attention's arguments for sequences of `lengths`: groups (lengths ascending), or padded cu_seqlens."""
     if not varlen:
         return {"groups": groups_of(lengths)}
-    # Filled up with empty sequences at the end: if `slots` is large enough, the length is always the same, and
-    # torch.compile compiles once.
+    # Empty sequences are added at the end: if `slots` is large enough, the length is always the same, and torch.compile
+    # compiles only once.
     slots = -(-len(lengths) // slots) * slots
     ends = np.full(slots + 1, lengths.sum(), np.int32)
     ends[0] = 0
@@ -201,9 +201,9 @@ def check_isolation(model: PreTrainedModel, where: str) -> None:
 
 
 def parameter_counts(model: PreTrainedModel) -> tuple[int, int, int]:
-    """(all parameters, those of the layers: the N of 6·N·T, those of the head).
+    """(all parameters, those of the layers, those of the head).
 
-    N counts neither embeddings nor the head, whose transform and projection are for predicted positions only.
+    The second is the N of 6·N·T: without embeddings, and without the head, which only predicted positions go through.
     """
     total = sum(p.numel() for p in model.parameters())
     base = sum(p.numel() for p in model.base_model.parameters())
@@ -215,7 +215,7 @@ def parameter_counts(model: PreTrainedModel) -> tuple[int, int, int]:
 
 
 def flops(model: PreTrainedModel, tokens: int, predictions: int, squares: int) -> int:
-    """Floating-point operations of a step's forward and backward pass, nothing counted twice or recomputed:
+    """Floating-point operations of a step's forward and backward pass; recomputation does not count:
 
       6 · N · tokens                     N: parameters outside the embeddings and the head
     + 12 · layers · hidden · squares     attention: squares = the sum of length² over the sequences
@@ -227,8 +227,8 @@ def flops(model: PreTrainedModel, tokens: int, predictions: int, squares: int) -
 
 
 def activation_bytes(model: PreTrainedModel, tokens: int, predictions: int, dtype: torch.dtype) -> int:
-    """A rough estimate of what a forward pass keeps for the backward pass, from the widths of a BERT layer."""
+    """A rough estimate of the bytes a forward pass keeps for the backward pass, from the widths of a BERT layer."""
     config, size = model.config, 4 if dtype == torch.float32 else 2
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", 0)
-    layer = 10 * hidden + 2 * inner  # inputs of the projections, normalizations and of the activation function
+    layer = 10 * hidden + 2 * inner  # inputs of the projections, the normalizations and the activation function
     return tokens * config.num_hidden_layers * layer * size + predictions * config.vocab_size * (8 + size)

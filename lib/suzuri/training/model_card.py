@@ -1,4 +1,4 @@
-"""The card of a finished model, README.md in its folder: what it is, how it was made, what was measured."""
+"""The card of a finished model, README.md in its folder: what the model is, how it was made, what was measured."""
 
 import json
 import os
@@ -47,7 +47,7 @@ print(pipeline("fill-mask", model="PATH/TO/{name}")("日本の首都は[MASK]で
 | validation loss | {before["eval_loss"]:.4f} | {after["eval_loss"]:.4f} |
 | validation accuracy of masked tokens | {before["eval_accuracy"]:.4f} | {after["eval_accuracy"]:.4f} |
 
-over the first {after["eval_tokens"]:,} tokens of `{os.path.basename(inputs.valid_shard.path)}`, 15 % of them masked.
+On the first {after["eval_tokens"]:,} tokens of `{os.path.basename(inputs.valid_shard.path)}`, 15 % of them masked.
 
 ## Training text
 

@@ -9,15 +9,15 @@ from suzuri.errors import DataError
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weights that Muon is for: of linear layers, without embeddings and the head."""
+    """The weights that Muon updates: those of linear layers, without the embeddings and the head."""
     return [m.weight for m in model.base_model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
 
 
 def make_optimizers(model: nn.Module, recipe: dict[str, Any]) -> list[torch.optim.Optimizer]:
     """[AdamW] or [AdamW, Muon] for the recipe's `optim`; biases and normalizations are not decayed.
 
-    Muon (Jordan 2024) steps along the orthogonal matrix nearest to its momentum, scaled so that the update is as
-    large as AdamW's usually is (Liu et al. 2025, "Muon is scalable"): one learning_rate serves both.
+    Muon (Jordan 2024) steps along the orthogonal matrix nearest to its momentum, scaled so that the update is about as
+    large as AdamW's (Liu et al. 2025, "Muon is scalable"), so one learning_rate serves both.
     """
     matrices = hidden_matrices(model) if recipe["optim"] == "muon" else []
     taken = {id(parameter) for parameter in matrices}

@@ -21,13 +21,13 @@ SETTINGS = "run.json"  # beside the checkpoints: the settings that they were mad
 
 
 def weights_sha256(folder: str) -> str:
-    """sha256 of a model folder's weights; for a model on the Hub its name."""
+    """The sha256 of a model folder's weights, or a Hub model's name."""
     path = os.path.join(folder, "model.safetensors")
     return sha256(path) if os.path.exists(path) else folder
 
 
 def trained_with(folder: str) -> str | None:
-    """sha256 of the tokenizer folder that train-mlm trained a model with; None for a model of other origin."""
+    """The sha256 of the tokenizer that train-mlm trained a model with; None if another program made the model."""
     if not os.path.exists(os.path.join(folder, MANIFEST)):
         return None
     return read_manifest(folder)["settings"].get("tokenizer")
@@ -36,7 +36,7 @@ def trained_with(folder: str) -> str | None:
 class OutputFolder:
     """`settings` are TrainingInputs.settings(); `steps` is the number of steps wanted.
 
-    A trained model is never overwritten by a changed setting: that is refused, with the name of what differs.
+    Training with a changed setting never overwrites a model: it is refused, and the error names the setting.
     """
 
     def __init__(self, output: str, settings: dict[str, Any], steps: int):
@@ -58,11 +58,11 @@ class OutputFolder:
         return manifest["counts"]["steps"] >= self.steps
 
     def touch(self) -> None:
-        """Make OUTPUT newer than its inputs, so that make has nothing to do."""
+        """Make OUTPUT newer than its inputs, so that make has nothing left to do."""
         os.utime(os.path.join(self.output, MANIFEST))
 
     def open(self) -> None:
-        """Make OUTPUT.part or take it over; a finished run with fewer steps is copied to it, to be extended."""
+        """Make OUTPUT.part or take over an existing one. A finished run with fewer steps is copied there to be extended."""
         shutil.rmtree(f"{self.output}.old.part", ignore_errors=True)  # left by a kill between the last two renames
         if not os.path.isdir(self.part) and os.path.isdir(self.output) and os.listdir(self.output):
             if checkpoint.newest(os.path.join(self.output, CHECKPOINTS))[0] is None:
@@ -115,7 +115,7 @@ class OutputFolder:
             counts=counts,
             settings=self.settings,
             name=self.output,
-            unlisted=(CHECKPOINTS, EVENTS, FILE),  # they hold times, or serve only to resume
+            unlisted=(CHECKPOINTS, EVENTS, FILE),  # they hold times, or are needed only to resume
         )
         if os.path.isdir(self.output):
             os.rename(self.output, f"{self.output}.old.part")
@@ -125,7 +125,7 @@ class OutputFolder:
 
 @contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Hold FOLDER for this process: another run in it is an error; a killed one leaves no lock behind."""
+    """Lock FOLDER for this process. Another run in it is an error; a killed one leaves no lock behind."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         try:

@@ -1,4 +1,4 @@
-"""The ranks: one process, or several started by torchrun, with their devices and how they agree."""
+"""The ranks: one process, or several started by torchrun; their devices and how they communicate."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ class Ranks:
         return self.rank == 0
 
     def collective(self, operation: Callable, *args, **kwargs) -> None:
-        """An operation of torch.distributed; a rank that has died becomes an error in words."""
+        """Run an operation of torch.distributed; if a rank has died, raise a DataError that says so."""
         if self.world == 1:
             return
         try:
@@ -43,7 +43,7 @@ class Ranks:
             ) from None
 
     def sum(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace each tensor by its sum over all ranks, through one flat buffer."""
+        """Replace each tensor with its sum over all ranks, through one flat buffer."""
         if self.world == 1:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
@@ -58,7 +58,7 @@ class Ranks:
         return int(tensor)
 
     def of_first(self, yes: bool) -> bool:
-        """The first rank's `yes`; those of the others do not matter."""
+        """The first rank's `yes`; that of the others is ignored."""
         return bool(self.min(int(bool(yes)) if self.is_first else 1))
 
     def copy_from_first(self, parameters: Iterable[torch.Tensor]) -> None:
@@ -67,7 +67,7 @@ class Ranks:
             self.collective(dist.broadcast, parameter.data, 0)
 
     def wait(self) -> None:
-        """Until every rank has come here."""
+        """Wait until every rank has called this."""
         self.collective(dist.barrier)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ DEFAULTS = {
     "model_config_file": None,  # a transformers config in JSON; its path is relative to the recipe or to the cwd
     "model_name_or_path": None,  # a model to continue: a folder, or a name on the Hub
     "dropout": 0.0,  # in pre-training: a token is seen once or a few times, so there is little to overfit, and
-    #                  varlen_attn does not have it. The saved config keeps its own rates; null: as the config says
+    #                  varlen_attn has no dropout. The saved config keeps its own rates; null: the config's rates
     # How long: max_steps if it is set, otherwise num_train_epochs.
     "max_steps": None,
     "num_train_epochs": 1,
@@ -27,7 +27,7 @@ DEFAULTS = {
     "micro_batch_tokens": "auto",  # how much goes through the model at once; never changes the result
     # The objective.
     "mlm_probability": 0.15,  # BERT's
-    "mlm_probability_tail": None,  # another rate for the end of the run: its last mlm_tail_ratio of the steps
+    "mlm_probability_tail": None,  # another rate for the end of the run, the last mlm_tail_ratio of its steps
     "mlm_tail_ratio": 0.1,
     "whole_word_masking": False,  # masks all pieces of a word together; only for tokenizers with ## pieces
     # The optimizer, with BERT's numbers.
@@ -46,7 +46,7 @@ DEFAULTS = {
     "precision": "auto",  # auto | fp32 | bf16 | fp16; auto: bf16 or fp16 on a GPU, fp32 on a CPU
     "torch_compile": "auto",  # true | false | auto (on a GPU with varlen attention, where no shape changes)
     "seed": 0,
-    # What is reported and kept. These may change when a run is resumed.
+    # What is reported and kept. These may change when a run is resumed (see RESUMABLE).
     "logging_steps": 100,
     "eval_steps": 5000,
     "eval_tokens": 1_000_000,  # of the (shuffled) validation shard, at each evaluation
@@ -54,7 +54,7 @@ DEFAULTS = {
     "save_total_limit": 2,
 }
 
-# May differ between a run and its resumption: they change neither a batch nor the meaning of a weight.
+# These may differ between a run and its resumption: they change neither a batch nor the meaning of a weight.
 RESUMABLE = {
     "max_steps", "num_train_epochs", "micro_batch_tokens", "torch_compile",
     "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit",
@@ -66,8 +66,8 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 
-# Keys of tiny-plm's JSON files and of run_mlm.py, which it calls: what takes their place here. configs/tiny-plm.md has
-# tiny-plm's as a table.
+# Keys of tiny-plm's JSON files and of run_mlm.py, which it calls, and what takes their place here. configs/tiny-plm.md
+# has a table of tiny-plm's keys.
 ELSEWHERE = {
     "model_type": 'model_config_file, a JSON file with "model_type" in it',
     "config_name": "model_config_file",
@@ -100,7 +100,7 @@ ELSEWHERE = {
     "logging_strategy": "logging_steps",
     "overwrite_output_dir": "nothing (train-mlm resumes; remove the folder to start again)",
     "resume_from_checkpoint": "nothing (train-mlm resumes by itself)",
-    "use_fast_tokenizer": "nothing (pack-tokens tokenizes the text before)",
+    "use_fast_tokenizer": "nothing (pack-tokens tokenizes the text beforehand)",
     "report_to": "nothing (metrics.jsonl, and TensorBoard if it is installed)",
     "lr_scheduler_kwargs": "decay_ratio",
 }
@@ -110,7 +110,7 @@ def read_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     """Read a recipe and apply `overrides` ("key=value", value in JSON or a bare word): (recipe, model overrides).
 
     The recipe is complete (with the defaults) and checked; "model.KEY=VALUE" goes to the second dict.
-    Raises DataError for a key that is misspelt and a value of the wrong type or out of range.
+    Raises DataError for an unknown key and for a value of the wrong type or out of range.
     """
     try:
         with open(path, encoding="utf-8") as f:
@@ -192,7 +192,7 @@ def check_values(recipe: dict[str, Any], where: str) -> None:
 
 
 def find_file(path: str, recipe_path: str) -> str:
-    """A path in a recipe: relative to the recipe's folder, otherwise to the current directory."""
+    """A path in a recipe: relative to the recipe's folder, or else to the current directory."""
     beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), path)
     for candidate in (beside, path):
         if os.path.exists(candidate):
@@ -201,7 +201,7 @@ def find_file(path: str, recipe_path: str) -> str:
 
 
 def total_steps(recipe: dict[str, Any], num_chunks: int) -> int:
-    """Optimizer steps of the whole run; an epoch is all `num_chunks` chunks of the token axis once."""
+    """Optimizer steps of the whole run; an epoch visits each of the `num_chunks` chunks of the token axis once."""
     if recipe["max_steps"] is not None:
         return recipe["max_steps"]
     chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]

@@ -1,4 +1,4 @@
-"""The learning rate and the masking rate as functions of the step: there is no scheduler state to save."""
+"""The learning rate and the masking rate as functions of the step, without scheduler state."""
 
 import math
 from typing import Any
@@ -29,11 +29,11 @@ def learning_rate(step: int, recipe: dict[str, Any], steps: int) -> float:
 
 
 def mlm_probability(step: int, recipe: dict[str, Any], steps: int) -> float:
-    """The share of positions that step `step` (from 0) of `steps` predicts: mlm_probability_tail for the last
-    mlm_tail_ratio of them, if it is set.
+    """The share of positions predicted in step `step` (from 0) of `steps`: in the last mlm_tail_ratio of the steps
+    mlm_probability_tail, if it is set.
 
-    Many predictions give more to learn from; few, at the end, are closer to whole text (Ankner et al. 2024, "Dynamic
-    masking rate schedules").
+    Many predictions give more to learn from; with few, at the end, the input is closer to unmasked text (Ankner et al.
+    2024, "Dynamic masking rate schedules").
     """
     tail = recipe["mlm_probability_tail"]
     in_tail = tail is not None and step >= steps - round(recipe["mlm_tail_ratio"] * steps)

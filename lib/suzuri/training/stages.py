@@ -17,10 +17,10 @@ class Stage(NamedTuple):
 
 
 def chain(recipes: list[str], datasets: list[str], overrides: list[str]) -> list[Stage]:
-    """The stages that are trained in order, each from the model of the one before.
+    """The stages that are trained in order, each continuing the model of the one before.
 
-    `recipes` are FILE or FILE@DATASET, `overrides` KEY=VALUE. Raises DataError for an unknown dataset, for two models
-    of the same name, and for a recipe or a model_config_file that cannot be read.
+    `recipes` are FILE or FILE@DATASET; `overrides` are KEY=VALUE. Raises DataError for an unknown dataset, for two
+    models of the same name, and for a recipe or a model_config_file that cannot be read.
     """
     stages = []
     for item in recipes:

@@ -1,7 +1,7 @@
-"""The steps of training on this machine: device, precision, attention, optimizers, forward, backward and update.
+"""The steps of training: device, precision, attention, optimizers; forward and backward passes, updates.
 
-A run is a function of (recipe, shards, tokenizer, initial weights): step s takes the chunks that token_axis.py
-gives it, masked by masking.py, at the rates of schedule.py.
+A run is a function of (recipe, shards, tokenizer, initial weights): step s takes its chunks from token_axis.py, masks
+them by masking.py and uses the rates of schedule.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ class StopRequested(Exception):
 
 
 class StepRunner:
-    """Runs the steps of `inputs` on this machine; `remarks` are sentences about it for the user."""
+    """Runs the steps of `inputs` on this machine; `remarks` are notes on this for the user."""
 
     def __init__(self, inputs: TrainingInputs):
         self.inputs, self.recipe, self.ranks = inputs, inputs.recipe, Ranks()
@@ -77,7 +77,7 @@ class StepRunner:
         return "bf16" if torch.cuda.get_device_capability(self.ranks.device) >= (8, 0) else "fp16"
 
     def find_chunks_at_once(self) -> int:
-        """How many chunks go through the model together: one on a CPU (memory, caches), what fits on a GPU."""
+        """How many chunks go through the model together: on a CPU one (memory, caches), on a GPU as many as fit."""
         recipe, device, own = self.recipe, self.ranks.device, len(self.batches.own_visits(0))
         if recipe["micro_batch_tokens"] != "auto":
             return min(own, recipe["micro_batch_tokens"] // recipe["chunk_tokens"])
@@ -96,16 +96,16 @@ class StepRunner:
         moments = 8 * sum(p.numel() for p in self.parameters)
         free, _ = torch.cuda.mem_get_info(device)
         budget = int(0.85 * (free + torch.cuda.memory_reserved(device))) - moments
-        most = max(1, 131072 // recipe["chunk_tokens"])  # with more, a GPU gains nothing
+        most = max(1, 131072 // recipe["chunk_tokens"])  # a GPU gains nothing from more
         most = max(n for n in range(1, min(own, most) + 1) if own % n == 0)
         found = self.ranks.min(largest_fitting(attempt, most, budget))
         torch.cuda.empty_cache()
         return found
 
     def find_worker_count(self, compiled: bool) -> int:
-        """How many micro-batches a CPU works on at once: one per core, if there are as many and memory has room.
+        """How many micro-batches a CPU works on at once: one per core, if there are enough of them and enough memory.
 
-        With dropout or compiled it is one, for all threads: they share one random generator, and one compiler.
+        With dropout or torch.compile it is one, by all threads: they share one random generator and one compiler.
         """
         if self.has_dropout or compiled:
             return 1
@@ -119,7 +119,7 @@ class StepRunner:
         return max(1, int(min(torch.get_num_threads(), micro_batches, room / 2 / each)))
 
     def predictions(self, step: int) -> int:
-        """How many positions a full step predicts, over all ranks."""
+        """How many positions a step of full chunks predicts, over all ranks."""
         return self.inputs.masker(step).count(self.recipe["chunk_tokens"]) * self.inputs.chunks_per_step
 
     def loss_sum(self, tensors: Tensors, model: FlatModel | None = None) -> torch.Tensor:
@@ -133,18 +133,18 @@ class StepRunner:
     def gradients(
         self, tensors: Tensors, planned: int = 1, model: FlatModel | None = None
     ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor, int]:
-        """Of a micro-batch: (gradients of loss / planned, loss sum, predictions); nothing of the model changes."""
+        """(gradients of loss / planned, loss sum, predictions) of a micro-batch; the model does not change."""
         count = int((tensors["labels"] != IGNORED).sum())
         loss = self.loss_sum(tensors, model)
         scaled = self.scaler.scale(loss / planned)
         return torch.autograd.grad(scaled, self.parameters, allow_unused=True), loss.detach(), count
 
     def all_threads(self) -> AbstractContextManager[None]:
-        """All of torch's threads for what the calling thread does; on a GPU it has them anyway."""
+        """Inside this context the calling thread has all of torch's threads; on a GPU it always has."""
         return self.workers.all_threads() if self.workers else nullcontext()
 
     def in_turn(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """function(item) of each item, in order; on a CPU several at a time."""
+        """function(item) for each item, in order; on a CPU several at a time."""
         if self.workers:
             yield from self.workers.map(function, items, self.check_signal)
         else:
@@ -155,7 +155,7 @@ class StepRunner:
     def train_step(self, step: int, micro_batches: Sequence[tuple[Tensors, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward, backward and update over Batches.of_step(step): (loss, gradient norm), still on the device.
 
-        Weights change only at the very end.
+        The weights change only at the very end, after the last check for a signal.
         """
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
@@ -174,7 +174,7 @@ class StepRunner:
             parameter.grad = gradient
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        # The mean over the positions really predicted: fewer than planned if one of the chunks is short.
+        # The mean over the positions that were predicted: fewer than planned if a chunk is short.
         torch._foreach_mul_(gradients, (planned / sums[1]).float())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe["max_grad_norm"])
         self.check_signal()

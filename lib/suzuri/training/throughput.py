@@ -7,8 +7,8 @@ import torch
 from suzuri.training.model import flops
 from suzuri.training.step import StepRunner
 
-# Dense tensor-core peaks without sparsity, in TFLOP/s (bf16/fp16 with fp32 accumulation, from NVIDIA's data sheets);
-# the longest name that fits counts.
+# Dense tensor-core peaks without sparsity, in TFLOP/s (bf16/fp16 with fp32 accumulation, from NVIDIA's data sheets).
+# The longest name that is part of the device's name counts.
 PEAKS = {
     "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "GH200": 989, "B200": 2250,
     "A100": 312, "A800": 312, "A40": 150, "A30": 165, "A10G": 70, "A10": 125, "L40S": 362, "L40": 181, "L4": 121,
@@ -29,7 +29,7 @@ class Throughput:
         self.start, self.paused, self.tokens, self.flops = time.monotonic(), 0.0, 0, 0
 
     def add(self, step: int, squares: int) -> None:
-        """A step is done; `squares` is the sum of length² over this rank's sequences."""
+        """Count a finished step; `squares` is the sum of length² over this rank's sequences."""
         runner, batch_tokens = self.runner, self.runner.recipe["batch_tokens"]
         self.tokens += batch_tokens
         self.flops += flops(runner.model, batch_tokens, runner.predictions(step), squares * runner.ranks.world)

@@ -2,11 +2,11 @@
 
     visit   0    1    2  …  the chunks in the order of training; visit v is slot v % n of epoch v // n
     epoch e visits chunk permuted(v % n, n, key of e): each chunk once, in a different order each epoch
-    step s  is the visits s·k … s·k + k - 1, with k = batch_tokens / chunk_tokens
+    step s  takes visits s·k … s·k + k - 1, with k = batch_tokens / chunk_tokens
 
 All of it is arithmetic on the step: no index file, no shuffle buffer, no state to save. So a run resumes at once
-and to the bit, and a batch does not depend on the number of GPUs or on micro-batches. There is no packing step and
-no padding, except that a chunk with too few tokens (the last one of the axis) is filled up with [PAD]s.
+and to the bit, and a batch does not depend on the number of GPUs or the size of micro-batches. Sequences are not
+padded; only the last chunk of the axis, which may be short, is filled up with [PAD]s.
 """
 
 from bisect import bisect_right
@@ -18,13 +18,13 @@ import numpy as np
 from suzuri.shards.shard_file import Shard
 from suzuri.training.masking import Masker, mix64
 
-PAD_LENGTH = 16  # of the sequences of [PAD]s in a short chunk: so it has about as many sequences as others
-ORDER, MASK = 1, 2  # what a hash is for, so that no two uses share their numbers
+PAD_LENGTH = 16  # of the sequences of [PAD]s in a short chunk, which so has about as many sequences as other chunks
+ORDER, MASK = 1, 2  # what a hash is for: different uses get different numbers
 
 
 def permuted(i: int, n: int, key: int) -> int:
     """The place of i in a keyed permutation of 0..n-1: a Feistel network of four rounds on the next even
-    power of two, applied until the result is below n (Black and Rogaway 2002). Constant time and memory.
+    power of two, applied until the result is below n (Black and Rogaway 2002). Time and memory do not grow with n.
 
     >>> sorted(permuted(i, 10, key=7) for i in range(10)) == list(range(10))
     True
@@ -42,10 +42,10 @@ def permuted(i: int, n: int, key: int) -> int:
 
 @dataclass
 class Chunk:
-    """A stretch of the token axis, its sequences cut only at its two ends.
+    """A stretch of the token axis; sequences are cut only at its two ends.
 
-    tokens [n], as in the shards; starts int64 [m], of the sequences in it, starts[0] = 0; first is the position of
-    tokens[0] within its own sequence (0 unless the chunk begins inside one).
+    tokens [n], as in the shards; starts int64 [m], where the sequences begin, starts[0] = 0; first is the position of
+    tokens[0] within its sequence (0 unless the chunk begins inside one).
     """
 
     tokens: np.ndarray
@@ -113,12 +113,12 @@ def assemble(
     With t = chunk_tokens × len(chunks) and p = masker.count(chunk_tokens) × len(chunks) the result is a dict of
     int64 arrays:
 
-        input_ids [t]     sequences end to end; a short chunk is filled up with sequences of [PAD]s only, which
-                          nothing else attends to and of which nothing is predicted
+        input_ids [t]     sequences end to end; a short chunk is filled up with sequences of [PAD]s, which no other
+                          token attends to and in which nothing is predicted
         position_ids [t]  the positions within each sequence
         lengths [m]       of the sequences, summing to t
         rows [p]          places in input_ids that are predicted
-        labels [p]        the tokens there; IGNORED if there were fewer to predict
+        labels [p]        the tokens there; IGNORED in unused slots
     """
     tokens = np.full((len(chunks), chunk_tokens), pad_id, np.int64)
     flat = np.arange(tokens.size)

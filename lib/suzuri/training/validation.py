@@ -1,4 +1,4 @@
-"""The validation loss, with fixed masks and whole sequences: the same text gives the same figure every time."""
+"""The validation loss, with fixed masks on whole sequences: the same text gives the same figure every time."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from suzuri.training.masking import IGNORED, Masker, mix64
 from suzuri.training.model import FlatModel, Vocabulary, sequence_arguments
 from suzuri.training.token_axis import Chunk, assemble, by_length
 
-PROBABILITY = 0.15  # whatever the recipe's mlm_probability, so that recipes can be compared
+PROBABILITY = 0.15  # not the recipe's mlm_probability, so that recipes can be compared
 TOKENS_AT_ONCE = 8192
 
 
@@ -59,8 +59,8 @@ def masked_batches(
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """The validation batches of a shard's arrays: (by_length()'s dict, tokens in it).
 
-    The masks of chunk k are a function of k alone. `max_tokens` ends before the chunk that would exceed it, but not
-    before the first.
+    The masks of chunk k are a function of k alone. With `max_tokens` the batches end before the chunk that would exceed
+    it; the first one always comes.
     """
     longest = int(np.diff(offsets).max())
     limit = max(TOKENS_AT_ONCE, longest)
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def encode_lines(blocks: Iterable[bytes], folder: str, max_seq_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens, offsets) of a text, one sequence per line, as pack-tokens makes them; `blocks` hold whole lines."""
+    """(tokens, offsets) of a text, one sequence per line, as pack-tokens packs them; `blocks` hold whole lines."""
     from suzuri.shards import packing
     from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
