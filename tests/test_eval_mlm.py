@@ -162,7 +162,7 @@ def test_ranks_of_answers(models, run_tool):
     for r in records[:2]:
         assert r["candidates"][r["rank"] - 1]["token"] == r["answer"]
     assert records[2]["rank"] is None
-    counts = f"2 lines in, 3 masks filled, 2 answers among the first {pieces}, 1 answers not in the vocabulary"
+    counts = f"2 lines in, 3 masks filled, 2 answers in the top {pieces}, 1 answers not in the vocabulary"
     assert counts in done.stderr.decode()
     tsv = run_tool("fill-mask", folder, "--answers", "--top-k", 1, stdin=MASKED).stdout.decode().splitlines()
     assert [line.split("\t")[1:3] for line in tsv] == [[r["answer"], str(r["rank"] or "-")] for r in records]
@@ -211,11 +211,11 @@ def test_accuracy_by_kind_and_files_that_are_not_pairs(run_tool, models, tmp_pat
     pairs = [Pair("a", "b", "x"), Pair("a", "b", "y"), Pair("a", "b", "x"), Pair("a", "b")]
     assert by_kind(pairs, [True, True, False, True]) == {"x": (1, 2), "y": (1, 1), "all": (3, 4)}
     file = tmp_path / "pairs.tsv"
-    for content, error in ((b"a\tb\na\n", "line 2: not a pair"), (b"\n", "no pair in it"), (b"\xff\tb\n", "not UTF-8")):
+    for content, error in ((b"a\tb\na\n", "line 2: not a pair"), (b"\n", "has no pairs"), (b"\xff\tb\n", "not UTF-8")):
         file.write_bytes(content)
         with pytest.raises(DataError, match=error):
             read_pairs(str(file))
-    assert b"goes without" in run_tool("eval-mlm", models["char"], "x.txt", "--pairs", file, status=2).stderr
+    assert b"cannot be combined" in run_tool("eval-mlm", models["char"], "x.txt", "--pairs", file, status=2).stderr
 
 
 # --- models side by side ----------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_models_side_by_side(models, run_tool, tmp_path):
         assert line.replace(",", "").split()[1:3] == [rank] * 2
         assert f"[{answer}]" in line and line.split()[-3:] == candidates[::2]
     assert "紙は白、墨は[この語はない]。" in lines[4]
-    assert "median rank" in lines[6] and "among the first 3" in lines[7]
+    assert "median rank" in lines[6] and "in the top 3" in lines[7]
     assert lines[8] == "-: the word is not one piece of the model's vocabulary, and is not counted."
     assert "水を飲む。 / 水が飲む。" in lines[12] and "all 2 pairs" in lines[-1]
     done = run_tool("compare-models", folder, status=2)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time pack-tokens beside datasets.map with BertJapaneseTokenizer, and beside bare MeCab; alternating, medians.
+"""Time pack-tokens against datasets.map with BertJapaneseTokenizer, and against bare MeCab: alternating, medians.
 
-  2 processes each: two pack-tokens, half the lines each, beside datasets.map(batched, num_proc=2) with the same
+  2 processes each: two pack-tokens, half the lines each, against datasets.map(batched, num_proc=2) with the same
                     tokenizer; sentences per second, start-up included. The peer gets as many lines, or the first
-                    --peer-lines of them, and is left out where it is not installed.
-  1 process each:   pack-tokens beside `fugashi -Owakati`, which finds the words and does nothing with them; CPU
+                    --peer-lines of them, and is left out if it is not installed.
+  1 process each:   pack-tokens against `fugashi -Owakati`, which only finds the words; CPU
                     seconds.
 
 TEXT holds one sentence per line. The tokenizer is trained on its first 100,000 lines.

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Time the pipe from xz to shuffled text and its parts, beside others; check that the bytes are always the same.
+"""Time the pipe from xz to shuffled text, and its parts, against others; check that the bytes are always the same.
 
-The two sides alternate; the figures are medians of several rounds:
+The two sides alternate; figures are medians of several rounds:
 
-  pipe       `xzcat TEXT | split-sentences | filter-sentences | shuffle-split` beside `xzcat TEXT`: wall time, and
-             the time at which each tool of the pipe ended. After the end of filter-sentences come the sort and the
+  pipe       `xzcat TEXT | split-sentences | filter-sentences | shuffle-split` against `xzcat TEXT`: wall time, and
+             the time at which each tool of the pipe ended. After filter-sentences has ended come the sort and the
              write. On four cores or more split-sentences runs with --jobs 2.
-  split      split-sentences alone: CPU seconds for the unpacked text; wall time with --jobs 2 beside --jobs 1, and
-             beside two separate processes, each with its own text: what two cores can do here.
-  wiki       extract-wiki beside a worker with tiny-plm's rules, both on the unpacked WIKI dump, repeated, since a
-             real one is long: CPU seconds with the start.
+  split      split-sentences alone: CPU seconds for the unpacked text; wall time with --jobs 2 against --jobs 1, and
+             against two separate processes, each with its own text: the most that two cores can do here.
+  wiki       extract-wiki against a worker with tiny-plm's rules, both on the unpacked WIKI dump, repeated, because
+             a real one is long: CPU seconds, start-up included.
   memory     peak resident memory of shuffle-split with an eighth of its input as --memory.
   identical  shuffle-split's files for the same sentences again, in reversed order, and with little memory and 2
              processes; split-sentences' output with 1 and 2 processes. A difference is an error.
@@ -129,7 +129,7 @@ def measure_split(plain, folder, rounds):
     for _ in range(rounds):
         one += run(split, stdin=plain)
         two += run([*split, "--jobs", "2"], stdin=plain)
-        with ThreadPool(2) as pool:  # they share nothing: as much as two cores can do here
+        with ThreadPool(2) as pool:  # they share nothing: the most that two cores can do here
             apart.append(max(r["end"] for [r] in pool.map(lambda _: run(split, stdin=plain), range(2))))
     wall = {n: statistics.median(r["end"] for r in runs) for n, runs in (("1", one), ("2", two))}
     cpu = statistics.median(r["cpu"] for r in one)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time shuffle-split beside the usual ways to shuffle: alternating, medians of several rounds on one input.
+"""Time shuffle-split against the usual ways to shuffle: alternating, medians of several rounds on one input.
 
 The input is TEXT cut into sentences (xz or plain). Peers: `sort -R -u`, which does the same job (keyed by random
-numbers, so that every run differs); `shuf` and terashuf (if on the PATH), which keep duplicates; and the usual
+numbers, so every run differs); `shuf` and terashuf (if on the PATH), which keep duplicates; and the usual
 external shuffle of the shell (decorate with random numbers | sort | cut), which keeps them, too. shuffle-split
-runs in memory, and with a tenth of the input as --memory, by 1 and 2 processes.
+runs in memory, and with a tenth of the input as --memory, with 1 and 2 processes.
 
 Example:
   tests/bench/bench_shuffle.py ../shared/data/cc100/ja.txt.xz --json data/bench/shuffle.json

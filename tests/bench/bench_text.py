@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Run the benchmarks of the text stages one after the other and write one table: ours, theirs, ratio, aim.
+"""Run the benchmarks of the text stages one after another and write a table: ours, theirs, ratio, aim.
 
 Sentences, the pipe, the shuffle, the tokenizer and the packer are each compared with what people use today, by
 score_sentences.py and bench_*.py in this folder, each in a process of its own with this Python. The peers are in
 configs/requirements-bench.txt; the table says which are not installed. The texts are in $SUZURI_DATA (by default
 ../shared/data beside the checkout). Writes all figures to bench-text.json, the tables to bench-text.md.
 
-An aim that is not met is shown, and is not an error. A benchmark that fails is an error (exit status 1, at the end).
-Nothing else should run on the machine: the load before the start is recorded.
+An aim that is not met is shown, and is not an error. If a benchmark fails, the exit status is 1 after the last one.
+Nothing else should run on the machine; the load before the start is recorded.
 
 Example:
   tests/bench/bench_text.py --out data/bench
@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve()
 
-# The packages that a benchmark must have; those that it skips by itself are not listed.
+# The packages that a benchmark needs; those whose rows it just skips are not listed.
 NEEDS = {"tokenizer": ["fugashi", "tokenizers", "unidic_lite"], "pack": ["fugashi", "transformers", "unidic_lite"]}
 NOT_INSTALLED = "not installed"
 
@@ -71,7 +71,7 @@ def run(name, command, folder):
     # Our tools start with `env python3`, theirs with sys.executable: let both be the same program.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     print(f"== {name}: {Path(command[1]).name}", file=sys.stderr, flush=True)
-    # Its own table goes to the terminal; it may use the folder in which it is started.
+    # Its own table goes to the terminal; it may write to the folder in which it is started.
     status = subprocess.run(command, stdout=sys.stderr, cwd=folder, env=env).returncode
     if status:
         print(f"bench_text.py: {name} failed with exit status {status}", file=sys.stderr)
@@ -338,7 +338,7 @@ def versions():
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "data/bench", metavar="DIR", help="default: data/bench")
-    p.add_argument("--quick", action="store_true", help="few lines, one round: only to see that all works")
+    p.add_argument("--quick", action="store_true", help="few lines, one round: only to see that everything works")
     args = p.parse_args()
     start = time.monotonic()
     report = {

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Time train-tokenizer beside the trainer of Hugging Face's tokenizers, alternating, medians; compare vocabularies.
+"""Time train-tokenizer against the trainer of Hugging Face's tokenizers (alternating, medians); compare vocabularies.
 
 Both learn a 32,768-piece WordPiece vocabulary from the same sentences on all cores. The peer is
-WordPieceTrainer with MeCab (fugashi, unidic-lite) as a custom pre-tokenizer, as cl-tohoku's recipe has it; the
-rest is the same: NFKC, an alphabet of 6,129 and pairs seen twice. Two runs of it differ, so its
-overlap with itself is shown, too. The peak memory of train-tokenizer is measured at a quarter and at all of the
+WordPieceTrainer with MeCab (fugashi, unidic-lite) as a custom pre-tokenizer, as in cl-tohoku's recipe; the
+rest is the same: NFKC, an alphabet of 6,129 characters, pairs seen at least twice. Two of its runs differ, so their
+overlap is shown, too. The peak memory of train-tokenizer is measured at a quarter and at all of the
 lines; its growth is shown per distinct word.
 
 TEXT holds one sentence per line.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training speed compared with Hugging Face's Trainer, in one run: the same sequences, model, precision.
+"""Training speed compared with Hugging Face's Trainer in one run: the same sequences, model and precision.
 
 Real tokens per second: padding does not count. The peer is Trainer + DataCollatorForLanguageModeling on the batches
 that train_sampling_strategy="group_by_length" makes of the whole set, with fused AdamW: at the best of several batch
@@ -41,14 +41,14 @@ from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, 
 from transformers import Trainer as PeerTrainer  # noqa: E402
 from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: E402
 
-BATCHES = {True: (64, 128, 256, 512, 1024), False: (16, 32, 64)}  # of the peer, with and without a GPU: the best counts
+BATCHES = {True: (64, 128, 256, 512, 1024), False: (16, 32, 64)}  # of the peer, with and without a GPU; the best counts
 TINY_PLM_BATCH = 256  # sentences per step
 
 
 def prepare(data, out, quick):
     """Tokenizer and shard of the real text, made by the project's own tools: the folder that holds them.
 
-    Of all of it: fewer sentences would not give a vocabulary of 32,768 pieces.
+    All of the text is used: fewer sentences would not give a vocabulary of 32,768 pieces.
     """
     text, lines = ("ja-mini.txt.xz", 20_000) if quick else ("ja.txt.xz", 200_000)
     if not os.path.exists(os.path.join(out, "train-000.safetensors")):
@@ -114,7 +114,7 @@ class Clock(TrainerCallback):
 def grouped_by_length(lengths, batch, accumulate, steps):
     """The indices of some steps' sequences in group_by_length's micro-batches, lengths of all sorts in every step.
 
-    It sorts up to 50 steps' sequences, long ones first: a run of a few steps would see the long ones alone.
+    It sorts the sequences of up to 50 steps, long ones first: a run of a few steps would see only long ones.
     """
     size = batch * accumulate
     together = max(steps, min(len(lengths) // (size * 4), 50))
@@ -159,9 +159,9 @@ def run_peer(folder, model_config, precision, batch, accumulate, steps):
 
 
 def apart(function, *args):
-    """function(*args) in a process of its own, so that it neither finds our memory and threads nor leaves its own."""
+    """function(*args) in a process of its own, which shares neither memory nor threads with ours."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # what our side has kept: the peer gets the whole GPU too
+        torch.cuda.empty_cache()  # free what our side has kept, so that the peer has the whole GPU, too
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
@@ -215,7 +215,9 @@ def main():
     p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
     p.add_argument("--profile", action="store_true", help="also write the top operations of a step to OUT")
     p.add_argument("--precision", choices=("fp32", "bf16"), help="measure in this one only")
-    p.add_argument("--quick", action="store_true", help="one round of one step with a tiny model: does it work at all?")
+    p.add_argument(
+        "--quick", action="store_true", help="one round of one step with a tiny model, only to see that it works"
+    )
     args = p.parse_args()
     data = os.environ.get("SUZURI_DATA", os.path.join(ROOT, "../shared/data"))
     folder = prepare(data, os.path.join(args.out, "train-quick" if args.quick else "train"), args.quick)

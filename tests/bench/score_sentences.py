@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Score sentence splitters: F1 of the boundaries, and the number of passages without a mistake.
 
-A passage is a JSON line {"id", "sentences"}; the splitter gets its sentences joined. The boundaries inside the
-passage are compared (everybody finds its end), as positions in the text after NFKC and without white space, so that
-a splitter may normalize as it likes. Splitters that cannot be imported are skipped, and the reason is printed.
+A passage is a JSON line {"id", "sentences"}; the splitter gets its sentences joined. Only the boundaries inside the
+passage are compared (every splitter finds its end), as positions in the text after NFKC and without white space, so
+splitters may normalize as they like. Splitters that cannot be imported are skipped, and the reason is printed.
 
 Example:
   tests/bench/score_sentences.py tests/bench/passages-*.jsonl ../shared/data/sentences/*.jsonl --splitters suzuri hasami
@@ -54,7 +54,7 @@ def ja_sentence():
 
 
 def ja_sentence_segmenter():
-    """The pipeline of its README, for one line."""
+    """The pipeline in its README, for one line."""
     import functools
 
     from ja_sentence_segmenter.common.pipeline import make_pipeline
@@ -74,12 +74,12 @@ def ja_sentence_segmenter():
 
 
 def tiny_plm():
-    """After each of ． 。 ? ! ？ ！, whatever is beside it."""
+    """Splits after each of ． 。 ? ! ？ ！, whatever is beside it."""
     return lambda text: re.findall("[^．。?!？！]*[．。?!？！]|[^．。?!？！]+", text)
 
 
 def cl_tohoku():
-    """After each token that is a 句点 to MeCab with unidic-lite, on NFKC text."""
+    """Splits after each token that MeCab with unidic-lite tags as 句点, on NFKC text."""
     import fugashi
     import unidic_lite
 
@@ -127,7 +127,7 @@ def boundaries(sentences):
 
 
 def score(split, passages):
-    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}; and the misses, to be read."""
+    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}; and the misses, for people to read."""
     right = found = wanted = whole = 0
     misses, seconds = [], 0.0
     for passage in passages:

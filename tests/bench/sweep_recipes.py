@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """A comparison of many recipes: one small model trained by each, with equal tokens, and a table of the results.
 
-Every recipe of RECIPES differs from "suzuri" in what its name says; "tiny-plm" is tiny-plm's own. All see the same
+Each recipe in RECIPES differs from "suzuri" in what its name says; "tiny-plm" is tiny-plm's own. All see the same
 number of tokens of $SUZURI_DATA's web text (by default ../shared/data next to the checkout) with one tokenizer. They
 are measured by the validation loss at 15 % masking, with fixed masks, on documents that are not in the training text.
 With --tasks each model is also fine-tuned (bin/finetune). In the table, "tokens to tiny-plm's loss" is when a recipe
 reaches tiny-plm's final loss; "work" is a run's arithmetic (model.flops) relative to that of "suzuri".
 
 Works in --out: data/ (shards, made once), runs/KEY/ (models, curves), results.json and recipes.md. What exists is not
-made again: a stopped sweep continues, and --only NAME adds to it. KEY is a hash of all settings of a run, so runs
+made again, so a stopped sweep continues and --only NAME adds to it. KEY is a hash of all settings of a run, so runs
 with other --tokens, --model or --seed do not replace one another.
 
 The default model is small enough for two CPU cores, and says little about a large one. The second example is for a
@@ -45,7 +45,7 @@ SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "
 SMALL_MODERNBERT = SMALL | {"model_type": "modernbert", "intermediate_size": 256, "global_attn_every_n_layers": 2}
 
 SUZURI = {
-    "chunk_tokens": 2048,  # at least two per step, also of the smallest batch: one per core
+    "chunk_tokens": 2048,  # at least two per step even for the smallest batch: one per core
     "batch_tokens": 8192,
     "learning_rate": 2e-3,
     "warmup_ratio": 0.05,
@@ -190,7 +190,7 @@ def table(results):
         scores = []
         for task in tasks:
             metric = result.get("tasks", {}).get(task, {})
-            figures = [metric.get(key) for key in ("mean", "deviation")]  # of one seed there is no deviation
+            figures = [metric.get(key) for key in ("mean", "deviation")]  # one seed has no deviation
             scores.append(" ± ".join(f"{figure:.3f}" for figure in figures if figure is not None))
         cells = [
             name,

@@ -1,7 +1,7 @@
-"""Bags of words: a baseline that cannot read. A model that does not beat it has learned little of a task.
+"""The bag-of-words baseline: a model that does not beat it has learned little about a task.
 
-MeCab's words, tf-idf, regressions (scikit-learn) and nothing else. Each function takes the examples of train and of
-valid and returns its predictions for valid, as tasks.score() takes them.
+It is MeCab's words, tf-idf and regressions (scikit-learn), nothing else. Each function takes the examples of train and
+of valid and returns its predictions for valid, in the form that tasks.score() takes.
 """
 
 import re
@@ -19,7 +19,7 @@ from suzuri.tokenizer.words import segment
 
 
 def predict(task: Task, train: list[dict], valid: list[dict]) -> list:
-    """Predictions for `valid`; the same ones every time."""
+    """Predictions for `valid`, the same every time."""
     return {
         "regression": similarity,
         "classes": relation,
@@ -30,12 +30,12 @@ def predict(task: Task, train: list[dict], valid: list[dict]) -> list:
 
 
 def words_of(texts: list[str]) -> list[str]:
-    """For each text its words, joined by blanks."""
+    """The words of each text, joined by blanks."""
     return segment([text.replace("\n", " ") for text in texts])
 
 
 class Similarities:
-    """Cosines of tf-idf vectors, over words and over runs of one to three characters."""
+    """Cosines of tf-idf vectors, of words and of runs of one to three characters."""
 
     def __init__(self, texts: list[str]):
         self.words = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True).fit(words_of(texts))
@@ -45,7 +45,7 @@ class Similarities:
         """[n, 2]: the cosines of n pairs of texts."""
         both = []
         for vectors, a, b in ((self.words, words_of(first), words_of(second)), (self.runs, first, second)):
-            # The vectors have length 1.
+            # The vectors have length 1, so the product is the cosine.
             both.append(np.asarray(vectors.transform(a).multiply(vectors.transform(b)).sum(1)).ravel())
         return np.stack(both, 1)
 
@@ -56,7 +56,7 @@ def split_pairs(examples: list[dict]) -> tuple[list[str], list[str]]:
 
 
 def similarity(train: list[dict], valid: list[dict]) -> list[float]:
-    """The two cosines, their squares and how much the texts differ in length, in a linear regression."""
+    """A linear regression over the two cosines, their squares and the difference in length."""
     cosines = Similarities([text for e in train for text in e["texts"]])
 
     def features(examples):
@@ -70,7 +70,7 @@ def similarity(train: list[dict], valid: list[dict]) -> list[float]:
 
 
 def relation(train: list[dict], valid: list[dict]) -> list[str]:
-    """Logistic regression over the cosines and over the words in both texts, only in the first, only in the second."""
+    """A logistic regression over the cosines and the words: in both texts, only in the first, only in the second."""
     cosines = Similarities([text for e in train for text in e["texts"]])
     bag = TfidfVectorizer(token_pattern=r"\S+")
 
@@ -91,8 +91,8 @@ def relation(train: list[dict], valid: list[dict]) -> list[str]:
 
 
 def choice(train: list[dict], valid: list[dict]) -> list[int]:
-    """The choice with the highest value by a logistic regression over its cosines to the question, its own words, and
-    their pairs with the question's words."""
+    """The choice with the highest value in a logistic regression over its cosines to the question, its words, and pairs
+    of a word of the question and a word of the choice."""
     cosines = Similarities([text for e in train for text in (e["text"], *e["choices"])])
     bag = TfidfVectorizer(token_pattern=r"\S+", min_df=2)
 
@@ -115,8 +115,8 @@ def choice(train: list[dict], valid: list[dict]) -> list[int]:
 
 
 def answer(train: list[dict], valid: list[dict]) -> list[str]:
-    """From the sentence nearest to the question (tf-idf), the longest run without hiragana and punctuation that is not
-    in the question; train is not looked at."""
+    """The longest run without hiragana and punctuation that is not in the question, from the sentence nearest to the
+    question (tf-idf); `train` is not used."""
     sentences = {e["context"]: re.findall("[^。]+", e["context"].replace(MARKER, "。")) for e in valid}
     cosines = Similarities([s for found in sentences.values() for s in found])
     pairs = [(e["text"], s) for e in valid for s in sentences[e["context"]]]
@@ -132,7 +132,7 @@ def answer(train: list[dict], valid: list[dict]) -> list[str]:
 
 
 def entities(train: list[dict], valid: list[dict]) -> list[set]:
-    """Each word is of the type that it has most often in train; neighbours of one type are one entity."""
+    """Each word gets the type that it has most often in train; neighbours of one type are one entity."""
     seen = defaultdict(Counter)
     for e in train:
         spans, words = word_spans(e["text"])
@@ -147,7 +147,7 @@ def entities(train: list[dict], valid: list[dict]) -> list[set]:
 
 
 def word_spans(text: str) -> tuple[list[tuple[int, int]], list[str]]:
-    """([(start, end), …], [word, …]) of MeCab's words in a text."""
+    """([(start, end), …], [word, …]): MeCab's words in a text."""
     normal, starts, ends = normalize(text)
     spans, words, at = [], [], 0
     for word in filter(None, segment([text])[0].split(" ")):

@@ -5,9 +5,9 @@ Entity = tuple[int, int, str]
 
 
 def tag(spans: list[Span], entities: list[Entity]) -> list[str]:
-    """["O", "B-地名", "I-地名", …], one tag per token: a token with a character of an entity is in it.
+    """["O", "B-地名", "I-地名", …], one tag per token: a token is in an entity if it shares a character with it.
 
-    A token with characters of two entities belongs to the first.
+    A token that shares characters with two entities belongs to the first.
     """
     tags = ["O"] * len(spans)
     for start, end, kind in sorted(entities):
@@ -18,7 +18,7 @@ def tag(spans: list[Span], entities: list[Entity]) -> list[str]:
 
 
 def entities_of(spans: list[Span], tags: list[str]) -> set[Entity]:
-    """{(start, end, type), …}: from a B, or an I of another type than before, as long as I of its type follow.
+    """{(start, end, type), …}: an entity begins at a B, or an I of a new type, and goes on while I of its type follow.
 
     >>> entities_of([(0, 2), (2, 3), (3, 4)], ["B-地名", "I-地名", "O"])
     {(0, 3, '地名')}

@@ -1,8 +1,8 @@
-"""Features: a task's examples as inputs of its model, and the model's logits as predictions for the examples.
+"""Conversion of a task's examples to inputs of its model, and of the model's logits to predictions.
 
-A text longer than a model's input goes through it in windows that overlap by a quarter, as BERT does it for SQuAD
-(Devlin et al., 2019): an answer is the best over all windows, a token's tag that of the window in which it is farthest
-from an edge.
+A text longer than the model's input goes through it in windows that overlap by a quarter, as in BERT for SQuAD (Devlin
+et al., 2019). The answer is the best one over all windows; a token's tag comes from the window in which the token is
+farthest from an edge.
 """
 
 import math
@@ -15,13 +15,13 @@ from suzuri.evaluation import tasks
 from suzuri.evaluation.entity_tags import entities_of, tag
 from suzuri.tokenizer.offsets import Encoder
 
-BEST = 20  # starts and ends of answers that are looked at
+BEST = 20  # candidates for the start and for the end of an answer
 MAX_ANSWER = 30  # tokens, as in JGLUE's runs
-IGNORED = -100  # what the loss passes over
+IGNORED = -100  # a label that the loss ignores
 
 
 def windows(length: int, room: int) -> list[tuple[int, int]]:
-    """[(start, end), …] that cover `length` tokens by windows of at most `room`.
+    """[(start, end), …]: windows of at most `room` tokens that cover `length` tokens.
 
     >>> windows(12, 8)
     [(0, 8), (6, 12)]
@@ -35,14 +35,14 @@ def windows(length: int, room: int) -> list[tuple[int, int]]:
 class Features:
     """The inputs of a task's model, made from examples; `labels` are the classes or tags seen in training.
 
-    A regression's targets are counted from `mean`, their mean in training: a new head starts at 0, and a small model
-    that has to find the mean first spends its short training on that.
+    A regression's targets have their training mean, `mean`, subtracted: a new head starts at 0, and a small model would
+    otherwise spend its short training on finding the mean.
     """
 
     def __init__(self, task: tasks.Task, encoder: Encoder, max_length: int, train: list[dict]):
         self.task, self.encoder, self.max_length = task, encoder, max_length
         self.mean = fmean(e["label"] for e in train) if task.kind == "regression" else 0
-        self.known = {}  # {text: (ids, spans)}: a question comes with each of its choices, a context with each question
+        self.known = {}  # {text: (ids, spans)}: each question and each context is encoded only once
         if task.kind == "classes":
             self.labels = sorted({e["label"] for e in train})
         elif task.kind == "entities":
@@ -58,8 +58,8 @@ class Features:
         return self.known[text]
 
     def encode_context(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """`encode` of a JSQuAD context: the marker after its title becomes the token that separates texts, as in
-        JGLUE's own runs. The title stays: some answers are only there."""
+        """`encode` for a JSQuAD context: the marker after its title becomes the token that separates texts, as in
+        JGLUE's own runs. The title stays, because some answers are only there."""
         if text not in self.known:
             title, marker, body = text.partition(tasks.MARKER)
             if marker:
@@ -73,7 +73,7 @@ class Features:
         return self.known[text]
 
     def __call__(self, example: dict, n: int = 0) -> list[dict]:
-        """The inputs made of example number n, dicts; keys "_…" are not for the model but for predictions_of()."""
+        """The inputs made from example number n: dicts. Keys "_…" are for predictions_of(), not for the model."""
         return getattr(self, self.task.kind)(example, n)
 
     def classes(self, example, n):
@@ -101,7 +101,7 @@ class Features:
             features.append(
                 {
                     **self.encoder.join(question, context[first:end]),
-                    # No answer in this window: its first token, [CLS], says so.
+                    # Position 0, [CLS], means that the answer is not in this window.
                     "start_positions": offset + inside[0] - first if whole else 0,
                     "end_positions": offset + inside[-1] - first if whole else 0,
                     "_example": n,
@@ -130,7 +130,7 @@ class Features:
 def predictions_of(features: Features, examples: list[dict], inputs: list[dict], logits: list) -> list:
     """What the model predicts for each example, as tasks.score() takes it.
 
-    inputs: the features of all examples; logits: for each its array, for answers a pair (start [t], end [t]).
+    inputs: the features of all examples; logits: an array for each of them, or for answers a pair (start [t], end [t]).
     """
     task = features.task
     if task.kind == "regression":

@@ -13,14 +13,14 @@ LINES_AT_ONCE = 32
 
 
 class Ranked(NamedTuple):
-    """The right piece for a [MASK] and its rank by probability: 1 is the likeliest, None is not in the vocabulary."""
+    """The right piece for a [MASK] and its rank by probability: 1 is the likeliest; None: not in the vocabulary."""
 
     answer: str
     rank: int | None
 
 
 class Filler:
-    """The model and tokenizer of `folder`."""
+    """Fills masks with the model and tokenizer in `folder`."""
 
     def __init__(self, folder: str, top_k: int, random_weights: bool = False):
         self.model = load_or_draw(folder, random_weights=random_weights).eval()
@@ -35,13 +35,13 @@ class Filler:
         return line.count(self.tokenizer.mask_token)
 
     def fill(self, lines: list[str]) -> list[list[list[tuple[str, float]]]]:
-        """For each line a list, for each of its masks a list of `top_k` (piece, probability), the likeliest first."""
+        """For each line, for each of its masks: a list of `top_k` (piece, probability), the likeliest first."""
         return [[self._best(row) for row in rows] for rows in self._logits(lines)]
 
     def rank(self, lines: list[str], answers: list[list[str]]) -> list[list[Ranked]]:
-        """For each line a list of the ranks of its answers, one per mask; those beyond the model's length are left out.
+        """For each line the ranks of its answers, one per mask; masks beyond the model's length are left out.
 
-        An answer is one piece, as the vocabulary has it.
+        An answer is one piece, spelled as in the vocabulary.
         """
         return [
             [self._rank(row, answer) for row, answer in zip(rows, theirs, strict=False)]
@@ -58,7 +58,7 @@ class Filler:
 
     @torch.no_grad()
     def _logits(self, lines: list[str]) -> Iterator[torch.Tensor]:
-        """For each line the logits at its masks: [masks, vocabulary]."""
+        """For each line, the logits at its masks: [masks, vocabulary]."""
         for start in range(0, len(lines), LINES_AT_ONCE):
             inputs = self.tokenizer(
                 lines[start : start + LINES_AT_ONCE],

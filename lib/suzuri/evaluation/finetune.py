@@ -1,4 +1,4 @@
-"""Fine-tuning on a task with transformers' own Trainer, once per seed, and the scores that come of it."""
+"""Fine-tuning on a task with transformers' own Trainer, once per seed, and the resulting scores."""
 
 import math
 import tempfile
@@ -23,7 +23,7 @@ AUTO_CLASS = {
     "entities": transformers.AutoModelForTokenClassification,
 }
 
-WARMUP, WEIGHT_DECAY = 0.1, 0.0  # JGLUE's; nothing to choose in fine-tuning this short
+WARMUP, WEIGHT_DECAY = 0.1, 0.0  # JGLUE's; not worth tuning in training this short
 
 
 def scores_of_seeds(
@@ -38,8 +38,8 @@ def scores_of_seeds(
 ) -> tuple[list[dict[str, float]], dict]:
     """([{metric: value} of `valid`, one per seed], settings as used).
 
-    settings: learning_rates (the best on a held-out tenth of `train` is taken), epochs, batch_size,
-    max_length (at most what the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 where a GPU has it).
+    settings: learning_rates (the one that is best on a held-out tenth of `train` is used), epochs, batch_size,
+    max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it).
     """
     encoder = Encoder(folder)
     max_length = min(settings["max_length"], longest_input(folder))
@@ -70,7 +70,7 @@ def scores_of_seeds(
 
 
 def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: bool):
-    """The task's model: the encoder's weights from `folder`, or random ones, and a head with random ones."""
+    """The task's model: the encoder with the weights in `folder` or random ones, and a new head."""
     try:
         config = AutoConfig.from_pretrained(folder)
         config.num_labels = num_labels
@@ -85,7 +85,7 @@ def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: b
 
 
 def longest_input(folder: str) -> int:
-    """The tokens that a model takes; RoBERTa's positions start after its padding id."""
+    """The most tokens that a model takes; RoBERTa's positions start after its padding id."""
     try:
         config = AutoConfig.from_pretrained(folder)
     except (ValueError, OSError) as e:
@@ -95,7 +95,7 @@ def longest_input(folder: str) -> int:
 
 
 def collator(pad_id: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
-    """A function: features -> a batch of tensors, padded on the right; keys that begin with _ stay behind."""
+    """A function: features -> a batch of tensors, padded on the right, without the keys that begin with _."""
     fill = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": 0, "labels": IGNORED}
 
     def collate(features):
@@ -119,7 +119,7 @@ def collator(pad_id: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
 
 
 class Steps(TrainerCallback):
-    """The Trainer's steps on our own progress bar: its own would print to standard output."""
+    """Shows the Trainer's steps on our progress bar: its own prints to standard output."""
 
     def __init__(self, bar):
         self.bar = bar
@@ -129,9 +129,9 @@ class Steps(TrainerCallback):
 
 
 class GroupingTrainer(Trainer):
-    """Batches of about equally long examples, so that half as much goes through the model: random batches are a
-    third to three fifths padding on the tasks here. (`train_sampling_strategy="group_by_length"` would take five
-    choices for an example of length 5.)
+    """A Trainer with batches of about equally long examples, so that half as much goes through the model: random
+    batches are a third to three fifths padding on these tasks. (`train_sampling_strategy="group_by_length"` would take
+    five choices for an example of length 5.)
     """
 
     def _get_train_sampler(self, train_dataset=None):
@@ -140,14 +140,14 @@ class GroupingTrainer(Trainer):
 
 
 def longest_row(ids: list) -> int:
-    """The length of an example's ids, or of the longest of its choices'."""
+    """The number of an example's ids, or of its longest choice's."""
     return max(map(len, ids)) if isinstance(ids[0], list) else len(ids)
 
 
 def fit(
     features: Features, folder: str, train: list[dict], settings: dict, seed: int, random_weights: bool, bar: Progress
 ) -> Trainer:
-    """A model trained on the examples `train`, within its Trainer."""
+    """Train a model on the examples `train`; returns the Trainer that holds it."""
     set_seed(seed)
     model = make_model(features.task, folder, len(features.labels), random_weights)
     inputs = [f for n, example in enumerate(train) for f in features(example, n)]
@@ -172,7 +172,7 @@ def fit(
         weight_decay=settings["weight_decay"],
         lr_scheduler_type="linear",
         bf16=bf16,
-        use_cpu=bf16 and not on_gpu,  # without it the Trainer refuses bf16 there
+        use_cpu=bf16 and not on_gpu,  # without this the Trainer refuses bf16 on a CPU
         dataloader_pin_memory=on_gpu,
         seed=seed,
         data_seed=seed,
@@ -185,7 +185,7 @@ def fit(
 
 
 def evaluate(trainer: Trainer, features: Features, examples: list[dict]) -> dict[str, float]:
-    """{metric: value} of a trained model on examples."""
+    """{metric: value} of a trained model on `examples`."""
     inputs = [f for n, example in enumerate(examples) for f in features(example, n)]
     order = sorted(range(len(inputs)), key=lambda i: longest_row(inputs[i]["input_ids"]))  # less padding
     targets = ("labels", "start_positions", "end_positions")

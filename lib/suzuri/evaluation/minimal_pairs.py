@@ -1,6 +1,6 @@
 """Minimal pairs: two sentences that differ in one thing, which makes the second one wrong.
 
-A model passes a pair when the right sentence is the likelier one, by the pseudo-log-likelihood of
+A model passes a pair if the right sentence is the likelier one, by the pseudo-log-likelihood of
 pseudo_perplexity.py (Salazar et al., 2020). Chance is 50 %.
 """
 
@@ -12,7 +12,7 @@ from suzuri.evaluation.pseudo_perplexity import PseudoScorer
 
 
 class Pair(NamedTuple):
-    """`kind` is what the pair tests, as the file names it; "" where it does not."""
+    """A right and a wrong sentence; `kind` names what the pair tests, "" if the file does not say."""
 
     right: str
     wrong: str
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """How many pairs a model passes, of how many."""
+    """How many of `pairs` pairs a model passes."""
 
     right: int
     pairs: int
@@ -31,7 +31,7 @@ class Passed(NamedTuple):
 
 
 def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a file of lines `RIGHT<TAB>WRONG[<TAB>KIND]`; blank lines are passed over."""
+    """The pairs of a file of lines `RIGHT<TAB>WRONG[<TAB>KIND]`; blank lines are skipped."""
     pairs = []
     with open(path, encoding="utf-8") as f:
         try:
@@ -40,17 +40,19 @@ def read_pairs(path: str) -> list[Pair]:
                 if not line.strip():
                     continue
                 if len(cells) not in (2, 3) or not (cells[0].strip() and cells[1].strip()):
-                    raise DataError(f"{path}: line {n}", "not a pair: RIGHT, a tab, WRONG, and perhaps a tab, KIND")
+                    raise DataError(
+                        f"{path}: line {n}", "not a pair: a line is RIGHT, a tab, WRONG, and optionally a tab and KIND"
+                    )
                 pairs.append(Pair(*cells))
         except UnicodeDecodeError as e:
             raise DataError(path, f"not UTF-8 ({e.reason} at byte {e.start})") from None
     if not pairs:
-        raise DataError(path, "no pair in it")
+        raise DataError(path, "has no pairs")
     return pairs
 
 
 def score_pairs(scorer: PseudoScorer, pairs: list[Pair], each: Callable[[int], None] | None = None) -> list[bool]:
-    """For each pair whether the model passes it; two sentences of the same tokens are not passed."""
+    """For each pair whether the model passes it. A pair whose sentences have the same tokens is not passed."""
     passed = []
     for pair in pairs:
         passed.append(scorer.score(pair.right).nats < scorer.score(pair.wrong).nats)
@@ -60,7 +62,7 @@ def score_pairs(scorer: PseudoScorer, pairs: list[Pair], each: Callable[[int], N
 
 
 def by_kind(pairs: list[Pair], passed: list[bool]) -> dict[str, Passed]:
-    """{kind: Passed, …, "all": Passed}, the kinds in the order in which they first come.
+    """{kind: Passed, …, "all": Passed}, the kinds in the order of their first pairs.
 
     >>> by_kind([Pair("水を飲む", "水が飲む", "particle"), Pair("紙が一枚", "紙が一匹", "counter")], [True, False])
     {'particle': Passed(right=1, pairs=1), 'counter': Passed(right=0, pairs=1), 'all': Passed(right=1, pairs=2)}

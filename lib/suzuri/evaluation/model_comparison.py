@@ -1,4 +1,4 @@
-"""The comparison of models, say of a model before and after each stage of its training, as text for a terminal.
+"""The comparison of models, for example before training and after each stage, as text for a terminal.
 
 Two tables with a column per model: the ranks of the right words at [MASK], and the accuracy over minimal pairs.
 """
@@ -14,7 +14,7 @@ GAP = "  "
 
 
 def short_names(folders: list[str]) -> list[str]:
-    """The names of model folders without what they all begin with.
+    """The names of model folders, without the part with which all of them begin.
 
     >>> short_names(["models/demo-cc100-ja", "models/demo-jawiki/"])
     ['cc100-ja', 'jawiki']
@@ -26,7 +26,7 @@ def short_names(folders: list[str]) -> list[str]:
 
 
 def width(text: str) -> int:
-    """The columns that a text takes at a terminal: kanji, kana and their kin take two.
+    """The columns that a text takes in a terminal: kanji, kana and other wide characters take two.
 
     >>> width("硯 (suzuri)")
     11
@@ -35,7 +35,7 @@ def width(text: str) -> int:
 
 
 def aligned(rows: list[list[str]], left: set[int]) -> str:
-    """Rows of cells as lines: the columns in `left` flush left, others flush right. An empty row is a blank line."""
+    """Rows of cells as lines; columns in `left` are flush left, others flush right. An empty row is a blank line."""
     filled = [row for row in rows if row]
     widths = [max(width(row[i]) for row in filled) for i in range(len(filled[0]))]
     lines = []
@@ -49,12 +49,12 @@ def aligned(rows: list[list[str]], left: set[int]) -> str:
 def table_of_ranks(
     names: list[str], texts: list[str], mask: str, ranks: list[list[list[Ranked]]], best: list[list[list[str]]]
 ) -> str:
-    """A row per mask: the rank of the right piece by each model, the sentence with it, the last model's candidates.
+    """A row per mask: the right piece's rank in each model, the sentence with it, the last model's candidates.
 
     ranks: for each model, for each text, for each mask; best: for each text, for each mask.
     """
     n, top = len(names), max((len(pieces) for masks in best for pieces in masks), default=0)
-    rows = [[*names, "the right word, in brackets", f"the first {top} of {names[-1]}"], []]
+    rows = [[*names, "the right word, in brackets", f"top {top} of {names[-1]}"], []]
     for i, text in enumerate(texts):
         for j, pieces in enumerate(best[i]):
             found = [model[i][j] for model in ranks]
@@ -65,7 +65,7 @@ def table_of_ranks(
     known = [[r for text in model for _, r in text if r] for model in ranks]
     medians = [f"{statistics.median(them):,.1f}".removesuffix(".0") if them else "-" for them in known]
     firsts = [f"{sum(r <= top for r in them)}/{len(them)}" for them in known]
-    rows += [[], [*medians, "median rank", ""], [*firsts, f"among the first {top}", ""]]
+    rows += [[], [*medians, "median rank", ""], [*firsts, f"in the top {top}", ""]]
     missing = any(r is None for model in ranks for text in model for _, r in text)
     note = "-: the word is not one piece of the model's vocabulary, and is not counted.\n" if missing else ""
     return aligned(rows, left={n, n + 1}) + note
@@ -74,7 +74,7 @@ def table_of_ranks(
 def table_of_pairs(names: list[str], pairs: list[Pair], passed: list[dict[str, Passed]]) -> str:
     """A row per kind of pair: the share that each model passes, and an example."""
     examples = {pair.kind: f"{pair.right} / {pair.wrong}" for pair in reversed(pairs)}
-    rows = [[*names, "kind", "an example"], []]
+    rows = [[*names, "kind", "example"], []]
     for kind, (_, n) in passed[0].items():
         cells = [f"{100 * them[kind].accuracy:.0f} %" for them in passed]
         if kind == "all":

@@ -1,10 +1,10 @@
-"""Pseudo-perplexity per character: a figure for masked language models whose tokenizers differ.
+"""Pseudo-perplexity per character: a figure that compares masked language models with different tokenizers.
 
 Salazar, Liang, Nguyen, Kirchhoff, 2020, "Masked Language Model Scoring": mask each token of a text in turn and sum
 the -log p of what was there. Here the sum is divided by the text's characters, not its tokens, before exp.
 
-A token predicted as [UNK] has not been predicted: each character behind it costs log of the number of Unicode's
-characters more, as if the model then spelled it out by chance. So a tokenizer with few characters gains nothing.
+Predicting [UNK] does not predict the text behind it: each character there costs an extra log of the number of Unicode's
+characters, as if the model spelled it out by chance. So a tokenizer with few characters gains nothing.
 """
 
 import math
@@ -33,7 +33,7 @@ class PseudoScore:
     nats: float = 0.0
     characters: int = 0
     tokens: int = 0
-    unknown: int = 0  # characters behind unknown tokens
+    unknown: int = 0  # characters that became [UNK]
     lines: int = 0
 
     def add(self, other: "PseudoScore") -> None:
@@ -58,7 +58,7 @@ class PseudoScore:
 
 
 class PseudoScorer:
-    """Scores lines by a FlatModel and the tokenizer in `folder`, in sequences of at most `longest` tokens."""
+    """Scores lines with a FlatModel and the tokenizer in `folder`, in sequences of at most `longest` tokens."""
 
     def __init__(self, flat: FlatModel, folder: str, longest: int, device="cpu"):
         self.flat = flat.eval()
@@ -68,7 +68,7 @@ class PseudoScorer:
 
     def score(self, line: str) -> PseudoScore:
         ids, spans = self.encoder.encode(line)
-        # A line that is too long is cut into sequences as pack-tokens cuts it.
+        # A line that is too long is cut into sequences, as in pack-tokens.
         parts = [ids[i : i + self.room] for i in range(0, len(ids), self.room)]
         nats = sum(sum(self.nats_of(part)) for part in parts)
         unknown_id = self.special["unk_token"]
@@ -76,7 +76,7 @@ class PseudoScorer:
         return PseudoScore(nats + unknown * UNKNOWN_COST, len(line), len(ids), unknown, 1)
 
     def score_all(self, lines: Iterable[str], each: Callable[[int], None] | None = None) -> PseudoScore:
-        """The sum over lines; calls `each(1)` after each."""
+        """The sum over lines; calls `each(1)` after each line."""
         total = PseudoScore()
         for line in lines:
             total.add(self.score(line))
@@ -86,9 +86,9 @@ class PseudoScorer:
 
     @torch.no_grad()
     def nats_of(self, ids: list[int]) -> list[float]:
-        """[-log p of each of `ids`, masked alone]: `[CLS] ids [SEP]` through the model.
+        """[-log p of each of `ids` when it alone is masked], in `[CLS] ids [SEP]`.
 
-        The copies, one per token, are equally long, so they go side by side without padding.
+        The copies, one per token, have the same length, so they need no padding.
         """
         whole = torch.tensor([self.special["cls_token"], *ids, self.special["sep_token"]], device=self.device)
         length, found = len(whole), []
@@ -107,7 +107,7 @@ class PseudoScorer:
 
 
 def open_scorer(folder: str, random_weights: bool = False) -> PseudoScorer:
-    """The PseudoScorer of a model folder."""
+    """A PseudoScorer for a model folder."""
     model, device = load_or_draw(folder, Vocabulary(folder), random_weights), Ranks().device
     return PseudoScorer(
         FlatModel(model.to(device)), folder, min(TokenizerFolder(folder).max_seq_length, max_length(model)), device
@@ -115,6 +115,6 @@ def open_scorer(folder: str, random_weights: bool = False) -> PseudoScorer:
 
 
 def first_lines(blocks: Iterable[bytes], n: int) -> list[str]:
-    """The first n lines that are not blank, of blocks of bytes, each of whole lines."""
+    """The first n lines that are not blank; each of `blocks` holds whole lines."""
     lines = (line for block in blocks for line in block.decode("utf-8", "replace").split("\n"))
     return list(islice((line for line in lines if line and not line.isspace()), n))

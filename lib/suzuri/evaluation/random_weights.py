@@ -1,4 +1,4 @@
-"""Random weights: a model as it was before training, beside which a score shows what was learned."""
+"""Models with random weights, as before training: a baseline that shows what was learned."""
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
@@ -8,7 +8,7 @@ from suzuri.training.model import Vocabulary, load_model
 
 
 def load_or_draw(folder: str, vocabulary: Vocabulary | None = None, random_weights: bool = False):
-    """The model in `folder`, or its architecture with random weights: those with which training at seed 0 begins."""
+    """The model in `folder`, or its architecture with random weights, those with which training with seed 0 begins."""
     model = load_model(folder, vocabulary)
     if random_weights:
         torch.manual_seed(0)

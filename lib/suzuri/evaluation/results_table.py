@@ -1,4 +1,4 @@
-"""The table of fine-tuning results: a row per model, a column per metric, each figure with its deviation."""
+"""The table of fine-tuning results: a row per model, a column per metric, figures with their deviations."""
 
 import os
 
@@ -15,12 +15,12 @@ def row_of(result: dict) -> str:
 
 
 def is_above(one: dict, other: dict) -> bool:
-    """Whether a mean is higher than another by more than the deviations of both together."""
+    """Whether the mean of `one` is higher than that of `other` by more than the sum of their deviations."""
     return one["mean"] - other["mean"] > (one["deviation"] or 0) + (other["deviation"] or 0)
 
 
 def table(results: list[dict]) -> list[list[str]]:
-    """[[cell, …], …] of results, the first row the header; rows in the order in which models first come.
+    """[[cell, …], …] of results. The first row is the header; the others are in the order of the models' first results.
 
     A pre-trained model's cell says which of the two baselines it is not above.
     """

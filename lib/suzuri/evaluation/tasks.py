@@ -1,7 +1,7 @@
 """The tasks that a model is fine-tuned on: their files, their examples, their scores.
 
-JGLUE (Kurihara, Kawahara, Shibata, 2022); JSICK, in place of JNLI where that is not at hand; and named entities in
-Wikipedia, a kind of task that JGLUE does not have. A task's folder holds train.jsonl and valid.jsonl, or JGLUE's own
+JGLUE (Kurihara, Kawahara, Shibata, 2022); JSICK, for use where JNLI is not available; and named entities in Wikipedia,
+a kind of task that JGLUE does not have. A task's folder holds train.jsonl and valid.jsonl, or JGLUE's own
 train-v1.3.json and valid-v1.3.json.
 """
 
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from suzuri.errors import DataError
 
-MARKER = " [SEP] "  # between title and text of JSQuAD's contexts
+MARKER = " [SEP] "  # between the title and the text of a JSQuAD context
 
 
 @dataclass(frozen=True)
 class Task:
-    """`max_length` is JGLUE's, in tokens; `metrics`: the first one chooses the learning rate."""
+    """`max_length` is JGLUE's, in tokens; the first of `metrics` chooses the learning rate."""
 
     name: str
     kind: str  # regression, classes, choices, answers or entities
@@ -55,14 +55,14 @@ def find_file(task: Task, folder: str, split: str) -> str | None:
 
 
 def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[dict]:
-    """The examples of a split, dicts with these keys, by the kind of the task:
+    """The examples of a split: dicts whose keys depend on the kind of task.
 
         regression, classes   texts (a, b), label (float or str)
         choices               text, choices [str], label (its index)
         answers               text (the question), context, answers [(start, text)]
         entities              text, entities [(start, end, type)]
 
-    `limit` takes so many of them, at random but always the same ones.
+    `limit` is how many of them to take: at random, but always the same ones.
     """
     path = find_file(task, folder, split)
     if path is None:
@@ -80,11 +80,11 @@ def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[
             records = squad_records(json.load(f)) if task.kind == "answers" else map(json.loads, filter(str.strip, f))
             examples = [EXAMPLE[task.kind](record) for record in records]
         if task.kind == "answers" and not all(e["answers"] for e in examples):
-            raise ValueError("a question without an answer, which only SQuAD 2.0 has")
+            raise ValueError("it has a question without an answer, as in SQuAD 2.0")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(path, f"not in the format of {task.name} ({type(e).__name__}: {e})") from None
     if not examples:
-        raise DataError(path, "no example in it")
+        raise DataError(path, "has no examples")
     if limit and limit < len(examples):
         examples = random.Random(0).sample(examples, limit)
     return examples
@@ -124,7 +124,7 @@ EXAMPLE = {
 
 
 def hold_out(examples: list[dict], fraction: float = 0.1) -> tuple[list[dict], list[dict]]:
-    """(rest, held out), at random but always the same: to choose settings without a look at valid."""
+    """(rest, held out), at random but always the same: for choosing settings without looking at valid."""
     shuffled = random.Random(1).sample(examples, len(examples))
     held = max(1, round(len(examples) * fraction))
     return shuffled[held:], shuffled[:held]
@@ -134,7 +134,7 @@ def hold_out(examples: list[dict], fraction: float = 0.1) -> tuple[list[dict], l
 
 
 def score(task: Task, examples: list[dict], predictions: list) -> dict[str, float]:
-    """{metric: value} of predictions: float, label, index, answer text, or a set of (start, end, type) each."""
+    """{metric: value} of predictions, each a float, label, index, answer text, or set of (start, end, type)."""
     if task.kind == "entities":
         return {"f1": entity_f1([set(e["entities"]) for e in examples], predictions)}
     if task.kind == "answers":
@@ -150,7 +150,7 @@ def score(task: Task, examples: list[dict], predictions: list) -> dict[str, floa
 
 
 def correlations(labels: list[float], predictions: list[float]) -> dict[str, float]:
-    """Pearson's and Spearman's; 0 for a model whose predictions are all the same."""
+    """Pearson's and Spearman's; 0 if all predictions are the same."""
     from scipy.stats import pearsonr, spearmanr
 
     if len(set(predictions)) < 2:
@@ -162,12 +162,12 @@ def correlations(labels: list[float], predictions: list[float]) -> dict[str, flo
 
 
 def bare(answer: str) -> str:
-    """An answer as JGLUE compares it: lower case, single blanks, no 。 at the end."""
+    """An answer in the form that JGLUE compares: lower case, single blanks, no 。 at the end."""
     return " ".join(answer.lower().rstrip("。").split())
 
 
 def character_f1(gold: str, answer: str) -> float:
-    """JGLUE's F1 of an answer: over its characters, each as often as it is there.
+    """JGLUE's F1 of an answer, over its characters; a repeated character counts each time.
 
     >>> character_f1("東京都", "東京")
     0.8
@@ -180,7 +180,7 @@ def character_f1(gold: str, answer: str) -> float:
 
 
 def entity_f1(gold: list[set], found: list[set]) -> float:
-    """Micro F1 over entities with the right type from the right first to the right last character: sets of each."""
+    """Micro F1 over entities; an entity is right if its type and its first and last characters are."""
     right = sum(len(a & b) for a, b in zip(gold, found, strict=True))
     total = sum(map(len, gold)) + sum(map(len, found))
     return 2 * right / total if total else 0.0

@@ -1,6 +1,6 @@
-"""What is under DATA, read for the report: a little of each file, however large it is.
+"""Readers of the files under DATA for the report; of a large file they read only the beginning.
 
-The text files and shards are shuffled, so the beginning of one is a random sample of all.
+Text files and shards are shuffled, so the beginning of one is a random sample of all.
 """
 
 import json
@@ -18,8 +18,8 @@ from suzuri.shards.shard_file import Shard
 from suzuri.tokenizer.wordpiece import letters
 from suzuri.training import metrics
 
-TEXT_BYTES = 1 << 23  # of a text file: some 60,000 sentences
-TOKENS = 1 << 22  # of a shard
+TEXT_BYTES = 1 << 23  # read from a text file: some 60,000 sentences
+TOKENS = 1 << 22  # read from a shard
 FLOW = ("extract-wiki", "split-sentences", "filter-sentences", "shuffle-split")
 
 
@@ -30,19 +30,19 @@ def datasets(data: str) -> list[str]:
 
 
 def manifest(folder: str) -> dict | None:
-    """A folder's manifest; None where there is none yet."""
+    """A folder's manifest; None if there is none yet."""
     return read_manifest(folder) if os.path.exists(os.path.join(folder, MANIFEST)) else None
 
 
 def counts(data: str, name: str) -> dict[str, dict]:
-    """{tool: {what: number}} of a dataset, in the order of the flow; before its manifest, what the filters counted."""
+    """{tool: {what: number}} of a dataset, in the order of the flow; while there is no manifest, the filters' own."""
     made = manifest(os.path.join(data, "text", name))
     found = made["counts"] if made else read_counts(sorted(Path(data, ".stats", name).glob("*.json")))
     return {tool: found[tool] for tool in (*FLOW, *sorted({*found} - {*FLOW})) if tool in found}
 
 
 def sentences(data: str, name: str, file: str = "train-000.txt") -> list[str]:
-    """The whole lines in the first TEXT_BYTES of a text file of a dataset, without empty ones."""
+    """The complete lines in the first TEXT_BYTES of a dataset's text file, without empty ones."""
     path = os.path.join(data, "text", name, file)
     if not os.path.exists(path):
         return []
@@ -52,7 +52,7 @@ def sentences(data: str, name: str, file: str = "train-000.txt") -> list[str]:
 
 
 def dropped(data: str, name: str) -> dict[str, list[str]]:
-    """{reason: [sentence, …]}, the first of each kind that filter-sentences met."""
+    """{reason: [sentence, …]}: the first sentences that filter-sentences dropped for each reason."""
     path, found = os.path.join(data, ".stats", name, "dropped.tsv"), {}
     if not os.path.exists(path):
         return {}
@@ -69,13 +69,13 @@ def shards(data: str, name: str) -> dict[str, Shard]:
 
 
 def beginning(shard: Shard) -> SimpleNamespace:
-    """`tokens` and `offsets` of a shard's first whole sequences, TOKENS at most."""
+    """`tokens` and `offsets` of a shard's first whole sequences, at most TOKENS tokens."""
     n = max(min(1, len(shard)), int(np.searchsorted(shard.offsets, TOKENS, "right")) - 1)
     return SimpleNamespace(offsets=shard.offsets[: n + 1], tokens=shard.tokens[: shard.offsets[n]])
 
 
 def unknown_characters(lines: list[str], pieces: list[str]) -> tuple[int, Counter]:
-    """(characters in lines, Counter of those that no piece holds); white space is not counted."""
+    """(number of characters in lines, Counter of those that are in no piece); white space does not count."""
     alphabet = {c for piece in pieces for c in letters(piece)}
     seen = Counter("".join("".join(lines).split()))
     return seen.total(), Counter({c: n for c, n in seen.items() if c not in alphabet})
@@ -83,7 +83,7 @@ def unknown_characters(lines: list[str], pieces: list[str]) -> tuple[int, Counte
 
 @dataclass
 class Model:
-    """A folder of models/; `manifest` is None until its training is finished."""
+    """A model's folder in models/; `manifest` is None until its training is finished."""
 
     name: str
     folder: str
@@ -105,7 +105,7 @@ def models(data: str) -> list[Model]:
     found = {}
     for folder in sorted(map(str, Path(data, "models").glob("*/"))):
         name = os.path.basename(folder).removesuffix(".part")
-        # A run at work is NAME.part; a name with two such endings is a copy that exists for a moment.
+        # A run in progress is NAME.part; a name with two such endings is a copy that exists only for a moment.
         if name.endswith((".part", ".old")) or name in found:
             continue
         made = None if folder.endswith(".part") else manifest(folder)
@@ -126,7 +126,7 @@ def models(data: str) -> list[Model]:
 
 
 def read_object(path: str) -> dict:
-    """A JSON object; {} where there is none."""
+    """The JSON object in a file; {} if there is none."""
     try:
         with open(path, encoding="utf-8") as f:
             found = json.load(f)
@@ -138,13 +138,13 @@ def read_object(path: str) -> dict:
 
 
 def evaluations(data: str) -> dict[str, dict]:
-    """{file without its .json: object} of DATA/eval and the folders in it."""
+    """{path without .json: object} of the JSON files in DATA/eval and its folders."""
     room = Path(data, "eval")
     return {str(path.relative_to(room).with_suffix("")): read_object(path) for path in sorted(room.rglob("*.json"))}
 
 
 def sources(data: str) -> list[tuple]:
-    """[(file or folder, url, bytes, sha256), …] of raw/, by fetch-url's records and fetch-jawiki's manifest."""
+    """[(file or folder, url, bytes, sha256), …] of raw/, from fetch-url's records and fetch-jawiki's manifest."""
     found = []
     for folder, subfolders, files in os.walk(os.path.join(data, "raw")):
         subfolders.sort()

@@ -1,4 +1,4 @@
-"""Numbers and texts as people read them, and the tables of the report."""
+"""Formats of numbers and texts for people to read, and of the report's tables."""
 
 import json
 import unicodedata
@@ -14,7 +14,7 @@ def figure(x: float | None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """'7.7 %'; two digits below one per cent, '0.013 %', so that a rare thing does not look like none."""
+    """'7.7 %'; two digits below one per cent, '0.013 %', so that a rare thing does not become zero."""
     if not whole:
         return "–"
     share = 100 * part / whole
@@ -27,25 +27,25 @@ def with_share(part: float, whole: float) -> str:
 
 
 def setting(value) -> str | int:
-    """A setting of a manifest: what is neither text nor an integer as JSON has it."""
+    """A setting of a manifest: text and integers as they are, other values as JSON."""
     return value if isinstance(value, str) or type(value) is int else json.dumps(value, ensure_ascii=False)
 
 
 def visible(text: str) -> str:
-    """Text with control and invisible characters as their codes: 'a\\0b' -> 'a‹U+0000›b'."""
+    """Text with control characters and invisible ones replaced by their codes: 'a\\0b' -> 'a‹U+0000›b'."""
     hidden = {c for c in set(text) if unicodedata.category(c) in HIDDEN or c in "\u200b\u200e\u200f\ufeff"}
     return text.translate({ord(c): f"‹U+{ord(c):04X}›" for c in hidden})
 
 
 def table(header: list[str], rows: list, align: str = "") -> tuple[str, dict]:
-    """A block of kind table. A row that is a str is the title of the rows under it.
+    """A block of kind table. A row that is a str is the title of the rows below it.
 
-    align: a letter per column: l text, r figures, j Japanese, c code; by default l for the first, r for the others.
+    align: a letter per column: l text, r numbers, j Japanese, c code; default: l for the first, r for the others.
     """
     return "table", {"header": header, "rows": rows, "align": align or "l" + "r" * (len(header) - 1)}
 
 
 def table_of_columns(columns: dict[str, dict]) -> tuple[str, dict]:
-    """{"a": {"steps": 3}, "b": {"steps": 5}} -> a table with the columns a and b and the row steps."""
+    """{"a": {"steps": 3}, "b": {"steps": 5}} -> a table with columns a and b and the row steps."""
     keys = dict.fromkeys(key for column in columns.values() for key in column)
     return table(["", *columns], [[key, *(column.get(key) for column in columns.values())] for key in keys])

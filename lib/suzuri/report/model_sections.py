@@ -53,10 +53,10 @@ def training_blocks(data: str) -> list:
 
 
 def fill_mask_blocks(data: str, lines: list[str], top: int = 5) -> list:
-    """The last finished model's candidates, for each [MASK] of a line."""
+    """The last finished model's candidates for each [MASK] in `lines`."""
     made = [model for model in data_reader.models(data) if model.manifest]
     if not made or not lines:
-        why = "No finished model yet." if lines else "No sentences with [MASK] given (--fill-mask FILE)."
+        why = "No finished model yet." if lines else "No sentences with [MASK] were given (--fill-mask FILE)."
         return [("missing", why)]
     from suzuri.evaluation.fill_mask import Filler
 
@@ -66,7 +66,7 @@ def fill_mask_blocks(data: str, lines: list[str], top: int = 5) -> list:
 
 
 def evaluation_blocks(data: str) -> list:
-    """What eval-mlm and finetune wrote into DATA/eval."""
+    """The results that eval-mlm and finetune wrote into DATA/eval."""
     found = data_reader.evaluations(data)
     if not found:
         return [("missing", "No evaluation yet: make eval.")]
@@ -80,20 +80,20 @@ def evaluation_blocks(data: str) -> list:
         }
         blocks += [
             ("heading", "Masked tokens"),
-            ("text", "Over the validation shard of each model's dataset, always with the same masks."),
+            ("text", "Measured on the validation shard of each model's dataset, always with the same masks."),
             table_of_columns(columns),
         ]
     if not tasks:
-        return [*blocks, ("missing", "No fine-tuned tasks yet: make eval with the tasks' data.")]
+        return [*blocks, ("missing", "No fine-tuned tasks yet: make download-jglue eval.")]
     about = (
-        "Fine-tuned and scored on the validation split: mean ± deviation over seeds. A figure that is not above "
-        "a baseline by more than both deviations together is marked."
+        "Fine-tuned, then scored on the validation split: mean ± deviation over the seeds. A figure is marked unless "
+        "it is above each baseline by more than the sum of both deviations."
     )
     return [*blocks, ("heading", "Tasks"), ("text", about), task_table(tasks, os.path.join(data, "eval"))]
 
 
 def task_table(results: list[dict], room: str) -> tuple[str, dict]:
-    """compare-results' table of what finetune wrote: the baselines last."""
+    """compare-results' table of finetune's results, with the baselines last."""
     order = ("pre-trained", "random", None)
     try:
         header, *rows = results_table.table(sorted(results, key=lambda r: order.index(r["weights"])))

@@ -1,7 +1,7 @@
 """The report's sections as index.html and report.md, by the jinja2 templates in templates/.
 
-Both templates escape all that they are given, because text of a corpus, a tokenizer or a model holds any character.
-The HTML has no script and no link to another file. The Markdown reads well in a terminal: columns line up, curves are
+Both templates escape every value, because the text of a corpus, a tokenizer or a model may hold any character. The
+HTML has no script and no link to another file. The Markdown reads well in a terminal: columns line up, curves are
 sparklines.
 """
 
@@ -17,7 +17,7 @@ from suzuri.report import plots
 from suzuri.report.formats import figure, visible
 
 BARS = "▁▂▃▄▅▆▇█"
-POINTS = 40  # of a sparkline
+POINTS = 40  # in a sparkline
 
 
 def as_html(sections: list, foot: str) -> str:
@@ -31,7 +31,7 @@ def as_markdown(sections: list, foot: str) -> str:
 
 @cache
 def _environment(finalize):
-    """The templates' surroundings; `finalize` makes text of every value that a template shows."""
+    """The environment of the templates; `finalize` turns every value that a template shows into text."""
     loader = jinja2.FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates"))
     found = jinja2.Environment(
         loader=loader,
@@ -47,14 +47,14 @@ def _environment(finalize):
 
 
 def plain(value) -> str:
-    """A value as text, not escaped yet; numbers as people write them."""
+    """A value as text that is not escaped yet, numbers as people write them."""
     return visible(value if isinstance(value, str) else figure(value))
 
 
 def escape_markdown(value) -> Markup:
-    """Text that Markdown takes as it is, on one line."""
+    """A value as a line of text without Markdown's markup."""
     text = re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", plain(value))
-    return Markup(re.sub(r"^(\d*)([-+.)])(?=\s|$)", r"\1\\\2", text))  # not a list of its own
+    return Markup(re.sub(r"^(\d*)([-+.)])(?=\s|$)", r"\1\\\2", text))  # it would begin a list
 
 
 def width(text: str) -> int:
@@ -75,14 +75,14 @@ def markdown_table(table: dict) -> Markup:
         for row in [table["header"], *table["rows"]]
     ]
     rows = [list(row) for row in rows]
-    # A column of long texts is not padded: it is the last, or the lines break anyway.
+    # A column of long texts is not padded: it is the last one, or the lines are too long anyway.
     widths = [min(60, max(3, *map(width, column))) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * (w - r) + ":" * r for w, r in zip(widths, right, strict=True)])
     return Markup("\n").join(Markup(f"| {' | '.join(map(pad, row, widths, right))} |") for row in rows)
 
 
 def sparklines(plot: plots.Plot) -> Markup:
-    """A line per series of a plot, with its name and its range."""
+    """A line per series of a plot, with its name and range."""
     lines, longest = [], max(width(visible(name)) for name in plot.series)
     for name, words in plots.ranges(plot).items():
         _, ys = plot.series[name]
@@ -92,6 +92,6 @@ def sparklines(plot: plots.Plot) -> Markup:
 
 
 def spark(values: list[float], low: float | None = None) -> str:
-    """[0, 1, 2] -> '▁▅█'; `low` is at the bottom, by default the least value."""
+    """[0, 1, 2] -> '▁▅█'; `low` is the bottom, by default the smallest value."""
     low, high = min(values) if low is None else low, max(values)
     return "".join(BARS[round((v - low) / ((high - low) or 1) * (len(BARS) - 1))] for v in values)

@@ -1,7 +1,7 @@
 """Plots as SVG by matplotlib: the same bytes for the same numbers, in the colours of light and dark pages.
 
-Letters are outlines of the font that comes with matplotlib, and only our own English and digits are drawn. Names,
-which may be Japanese, are in the page's text beside the plot. So no font can be missing where the page is read.
+Letters are drawn as outlines from the font that comes with matplotlib, and only for our own English and digits. Names,
+which may be Japanese, are in the page's text beside the plot. So the reader needs no particular font.
 """
 
 import base64
@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from suzuri.report.formats import figure
 
-SIZE = 4.6, 2.9  # inches; 331 points: on a phone's 340 pixels a point is a pixel
-POINTS = 500  # of a curve; more cannot be seen
+SIZE = 4.6, 2.9  # inches, 331 points wide: on a phone's 340 pixels a point is about a pixel
+POINTS = 500  # in a curve; more cannot be seen
 INK = "#010203"  # replaced by the page's own colour of text
 THEMES = "svg{color:#2b2926}@media(prefers-color-scheme:dark){svg{color:#d9d5cc}}"
 STYLES = ("solid", "dashed", "dotted")
@@ -40,7 +40,7 @@ RC = {
 
 @dataclass
 class Plot:
-    """Curves, or steps of a histogram, over one pair of axes; for steps xs are the edges, one more than ys."""
+    """Curves, or with `steps` histograms, whose xs are the edges, one more than ys."""
 
     title: str
     x: str
@@ -51,30 +51,30 @@ class Plot:
 
 
 def legend(plot: Plot) -> list[tuple[str, str, str]]:
-    """[(name, colour, line style), …]: for readers who see only grey, styles differ, too."""
+    """[(name, colour, line style), …]: the styles differ, too, for readers who see no colours."""
     return list(zip(plot.series, cycle(COLOURS), cycle(STYLES)))
 
 
 def ranges(plot: Plot) -> dict[str, str]:
-    """{name: where a curve begins and ends, or the highest of its steps} in words."""
+    """{name: in words, where a curve begins and ends, or the highest step of a histogram}."""
     found = {}
     for name, (xs, ys) in plot.series.items():
         if plot.steps:
             top = int(np.argmax(ys))
-            found[name] = f"at most {figure(ys[top])}, at {figure(xs[top])} to {figure(xs[top + 1])}"
+            found[name] = f"highest at {figure(xs[top])} to {figure(xs[top + 1])}: {figure(ys[top])}"
         else:
             found[name] = f"from {figure(ys[0])} at {figure(xs[0])} to {figure(ys[-1])} at {figure(xs[-1])}"
     return found
 
 
 def thin_out(xs: list, ys: list, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """A curve as the means of at most `points` runs of it."""
+    """A curve as the means of at most `points` stretches of it."""
     parts = [np.array_split(np.asarray(v, float), min(points, len(v))) for v in (xs, ys)]
     return tuple(np.array([part.mean() for part in split]) for split in parts)
 
 
 def axis_number(value: float, _=None) -> str:
-    """A number beside an axis: 0, 0.0025, 250, 12k, 3M."""
+    """A number on an axis: 0, 0.0025, 250, 12k, 3M."""
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / unit:.4g}{letter}"
@@ -107,5 +107,5 @@ def draw(plot: Plot) -> bytes:
 
 
 def draw_base64(plot: Plot) -> str:
-    """The SVG for a data: address."""
+    """The SVG for a data: URL."""
     return base64.b64encode(draw(plot)).decode()

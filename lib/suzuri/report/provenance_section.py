@@ -1,4 +1,4 @@
-"""The section on provenance: addresses, sums, versions, settings."""
+"""The section on provenance: URLs, checksums, versions, settings."""
 
 from suzuri.report import data_reader
 from suzuri.report.formats import setting, table
@@ -21,7 +21,7 @@ def provenance_blocks(data: str) -> list:
         ("heading", "Versions"),
         ("text", ", ".join(f"{name} {version}" for name, version in sorted(versions)) + "."),
         ("heading", "Manifests"),
-        ("text", "make verify checks the files against these sums again."),
+        ("text", "make verify checks the files against these sums."),
         *(("details", (name, manifest_blocks(made))) for name, made in found),
     ]
 

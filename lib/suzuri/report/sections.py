@@ -1,13 +1,13 @@
 """The sections of the report: [(title, blocks), …], the overview first.
 
-A block is (kind, content), and both templates draw each kind:
-  heading, text, missing   a str; missing says what is not there yet and which command makes it
-  tiles                    [(value, name), …]: the few figures that are looked for first
+A block is (kind, content); both templates draw every kind:
+  heading, text, missing   a str; missing says what is not made yet and which command makes it
+  tiles                    [(value, name), …]: the most important figures
   table                    formats.table
   sentences                [(sentence, [(piece, figure), …]), …]
   pieces                   [(piece, figure), …]
   plots                    [plots.Plot, …]
-  beside                   [blocks, …], side by side where there is room
+  beside                   [blocks, …], side by side if there is room
   details                  (summary, blocks), folded in HTML
 """
 
@@ -24,7 +24,7 @@ from suzuri.report.token_sections import sequence_blocks, tokenizer_blocks
 def all_sections(data: str, seed: int, masked: list[str] = ()) -> list[tuple[str, list]]:
     """The report on DATA. `seed` draws the examples; `masked` are lines with [MASK] for the last model.
 
-    A file that cannot be read costs its section only: the section says so, and a line on stderr.
+    If a file cannot be read, only its section is lost: the section and a line on stderr say so.
     """
     parts = {
         "suzuri report": lambda: overview(data),
@@ -47,7 +47,7 @@ def all_sections(data: str, seed: int, masked: list[str] = ()) -> list[tuple[str
 
 
 def overview(data: str) -> list:
-    """The names of datasets and models, and the few figures that are looked for first."""
+    """The names of datasets and models, and the most important figures."""
     names, models, tiles = data_reader.datasets(data), data_reader.models(data), []
     counted = [data_reader.counts(data, name).get("shuffle-split", {}) for name in names]
     if any(counted):

@@ -9,8 +9,8 @@ from suzuri.report.formats import figure, table, table_of_columns, with_share
 from suzuri.report.plots import Plot
 from suzuri.shards import display
 
-KEPT, DROPPED = 10, 4  # examples: per dataset, per reason
-LONGEST = 300  # characters of an example
+KEPT, DROPPED = 10, 4  # examples per dataset, per reason
+LONGEST = 300  # characters shown of an example
 BINS = 40
 
 
@@ -29,7 +29,7 @@ def text_blocks(data: str, seed: int) -> list:
         rows = []
         for reason, found in data_reader.dropped(data, name).items():
             rows += [reason, *([s] for s in examples(found, DROPPED, f"{seed} dropped {name} {reason}"))]
-        about = ("text", "Drawn from the first sentences of each kind that the filter met.")
+        about = ("text", "Drawn from the first sentences that the filter dropped for each reason.")
         dropped += [[("heading", f"Dropped sentences: {name}"), about, table(["sentence"], rows, "j")]] if rows else []
     over = "In characters, over the first sentences of the shuffled train-000.txt"
     blocks = [
@@ -42,7 +42,7 @@ def text_blocks(data: str, seed: int) -> list:
 
 
 def counts_blocks(data: str, names: list[str]) -> list:
-    """A row for each thing that a tool counted, a column for each dataset."""
+    """A row per count of a tool, a column per dataset."""
     counts, rows = [data_reader.counts(data, name) for name in names], []
     for tool in dict.fromkeys(tool for found in counts for tool in found):
         rows.append(tool)
@@ -53,20 +53,20 @@ def counts_blocks(data: str, names: list[str]) -> list:
                 cells = [n and with_share(n, next(iter(c.values()))) for n, c in zip(cells, columns, strict=True)]
             rows.append([key.replace("_", " "), *cells])
     text = (
-        "Each step counts what it reads and what it passes on; a share is of what that step has read. "
+        "Each step counts what it reads and what it passes on; percentages are of what the step reads. "
         "Duplicates are exact copies of a sentence or document, dropped wherever they occur."
     )
     return [("heading", "Counts per step"), ("text", text), table(["", *names], rows)] if rows else []
 
 
 def examples(sentences: list[str], n: int, seed: str) -> list[str]:
-    """`n` of the sentences, or all when there are fewer; the end of a long one is cut off."""
+    """`n` of the sentences, or all if there are fewer; the end of a long one is cut off."""
     drawn = random.Random(seed).sample(sentences, min(n, len(sentences)))
     return [s if len(s) <= LONGEST else f"{s[:LONGEST]}… ({figure(len(s))} characters)" for s in drawn]
 
 
 def length_blocks(title: str, over: str, lengths: dict[str, np.ndarray], unit: str) -> list:
-    """Quantiles and a histogram of `lengths`, {dataset: integers}, in bins that reach the 99th percentile of each."""
+    """Quantiles and a histogram of `lengths`, {dataset: integers}, in bins up to the highest 99th percentile."""
     if not lengths:
         return []
     columns = {

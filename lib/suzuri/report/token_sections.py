@@ -1,4 +1,4 @@
-"""The sections on shards and tokenizer: lengths of sequences, figures on held-out text, examples of pieces."""
+"""The sections on shards and the tokenizer: lengths of sequences, figures on held-out text, examples of pieces."""
 
 import random
 
@@ -15,7 +15,7 @@ PIECES, UNKNOWN = 50, 20  # examples
 
 
 def sequence_blocks(data: str) -> list:
-    """Numbers of sequences and tokens by the shards' headers; lengths of the first of them."""
+    """The numbers of sequences and tokens from the shards' headers, and the lengths of the first sequences."""
     packed = {name: found for name in data_reader.datasets(data) if (found := data_reader.shards(data, name))}
     if not packed:
         return [("missing", "No shards yet: make shards.")]
@@ -34,7 +34,7 @@ def sequence_blocks(data: str) -> list:
 
 
 def tokenizer_blocks(data: str, seed: int) -> list:
-    """Its settings, its figures on held-out text, the characters it does not know, and examples of its pieces."""
+    """The tokenizer's settings, figures on held-out text, the characters it does not know, and examples of pieces."""
     folder = f"{data}/tokenizer"
     made = data_reader.manifest(folder)
     if not made:
@@ -65,13 +65,13 @@ def tokenizer_blocks(data: str, seed: int) -> list:
         if missing:
             unknown += [
                 ("heading", f"Characters outside the alphabet: {name}"),
-                ("text", f"{figure(len(missing))} different ones; the most frequent, with how often they occur."),
+                ("text", f"{figure(len(missing))} different characters; the most frequent ones with their counts."),
                 ("pieces", sorted(missing.items(), key=lambda item: (-item[1], item[0]))[:UNKNOWN]),
             ]
     settings = made["settings"] | {key.replace("_", " "): n for key, n in made["counts"].items()}
     held_out = [
         ("heading", "Validation text"),
-        ("text", "Over the beginning of valid. Pieces per word are often called fertility."),
+        ("text", "Measured on the beginning of the validation text. Pieces per word are often called fertility."),
         table_of_columns(columns),
     ]
     about = [("heading", "Settings"), table(["", "value"], [[key, setting(value)] for key, value in settings.items()])]
@@ -80,17 +80,17 @@ def tokenizer_blocks(data: str, seed: int) -> list:
 
 
 def piece_blocks(pieces: list[str], learned: list[int], seen: np.ndarray, seed: int) -> list:
-    """The most frequent of the pieces with the ids `learned`, and random ones; `seen` counts each, [vocabulary]."""
+    """The most frequent of the pieces with ids `learned`, and random ones. `seen` [vocabulary] counts each piece."""
     used = sorted((i for i in learned if seen[i]), key=lambda i: (-seen[i], i))
     drawn = sorted(random.Random(f"{seed} pieces").sample(learned, min(PIECES, len(learned))))
     frequent = [
         ("heading", "Most frequent pieces"),
-        ("text", f"The first {PIECES}, with their shares of all pieces at the beginning of the train shards."),
+        ("text", f"The top {PIECES}, with their shares of all pieces at the beginning of the train shards."),
         ("pieces", [(pieces[i], percent(seen[i], seen[learned].sum())) for i in used[:PIECES]]),
     ]
     return [
         *(frequent if used else []),
         ("heading", "Random pieces"),
-        ("text", f"In the order of the vocabulary{', with how often they occur there' if used else ''}."),
+        ("text", f"In the order of the vocabulary{', with their counts in the same text' if used else ''}."),
         ("pieces", [(pieces[i], seen[i] if used else "") for i in drawn]),
     ]

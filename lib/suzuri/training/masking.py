@@ -121,7 +121,7 @@ class Masker:
         return few if len(few) == k * len(order) else None
 
     def smallest_words(self, order: np.ndarray, k: int, tokens: np.ndarray) -> np.ndarray:
-        """Positions of whole words, in the order of their first piece's hash; those that do not fit into k are skipped."""
+        """Positions of whole words, by the hash of their first piece; those that do not fit into k are skipped."""
         starts = np.flatnonzero(~self.continues.take(tokens) | (order == NEVER))
         if len(starts) == 0 or starts[0] != 0:
             starts = np.insert(starts, 0, 0)  # the chunk begins inside a word: this part of it counts as one

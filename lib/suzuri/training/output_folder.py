@@ -62,7 +62,7 @@ class OutputFolder:
         os.utime(os.path.join(self.output, MANIFEST))
 
     def open(self) -> None:
-        """Make OUTPUT.part or take over an existing one. A finished run with fewer steps is copied there to be extended."""
+        """Make OUTPUT.part or take over an existing one. A finished run that is too short is copied there."""
         shutil.rmtree(f"{self.output}.old.part", ignore_errors=True)  # left by a kill between the last two renames
         if not os.path.isdir(self.part) and os.path.isdir(self.output) and os.listdir(self.output):
             if checkpoint.newest(os.path.join(self.output, CHECKPOINTS))[0] is None:
