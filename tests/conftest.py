@@ -1,4 +1,4 @@
-"""What all tests share: the tools, the texts, deadlines, and what may be skipped."""
+"""Shared parts of the tests: the tools, the texts, deadlines, and which tests may be skipped."""
 
 import bz2
 import gzip
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "lib"))
 # A busy machine is not an error: no deadline for a single example, a generous one for what may hang.
 hypothesis.settings.register_profile("suzuri", deadline=None)
 hypothesis.settings.load_profile("suzuri")
-HANGS = 1800  # seconds; the longest test takes two minutes of a machine that has nothing else to do
+HANGS = 1800  # seconds; the longest test takes two minutes on an idle machine
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def wait_for(condition, seconds=600):
-    """Until condition() is true; its value."""
+    """Wait until condition() is true; returns its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not so after {seconds} seconds"
@@ -68,7 +68,7 @@ def wait_for(condition, seconds=600):
 
 
 def cpu_seconds():
-    """Of all processes that this one has started and waited for: a measure that other work does not disturb."""
+    """CPU time of all processes that this one has started and waited for; other work does not affect it."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -80,7 +80,7 @@ def bin_dir():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The real corpora, which few tests want: $SUZURI_DATA, by default ../shared/data beside the checkout."""
+    """The real corpora, which few tests need: $SUZURI_DATA, by default ../shared/data beside the checkout."""
     path = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data"))
     if not (path / "README.md").exists():
         pytest.skip("needs the real corpora: SUZURI_DATA (tests/README.md)")

@@ -41,14 +41,14 @@ class Server(ThreadingHTTPServer):
         self.ranges = True  # answers Range
         self.etag = True  # sends ETag and honours If-Range
         self.last_modified = True
-        self.drop_after = None  # closes each connection after so many bytes of a body …
-        self.drops = None  # … so many times (None: always)
-        self.stall_after = None  # stops sending after so many bytes, `stalls` times
+        self.drop_after = None  # closes each connection after this many bytes of a body …
+        self.drops = None  # … this many times (None: always)
+        self.stall_after = None  # stops sending after this many bytes, `stalls` times
         self.stalls = 1
-        self.fail_first = 0  # so many requests for files get `fail_status`
+        self.fail_first = 0  # this many requests for files get `fail_status`
         self.fail_status = 503
         self.retry_after = None
-        self.wrong_length = 0  # this much is added to every Content-Length
+        self.wrong_length = 0  # added to every Content-Length
         self.chunked = False  # no Content-Length at all
         self.delay = 0  # seconds before a file's body
         self.vanish = None  # a path: after `vanish_after` requests below it, it is neither listed nor found
@@ -72,7 +72,7 @@ class Server(ThreadingHTTPServer):
         return [r.path for r in self.requests if not r.path.endswith("/")]
 
     def handle_error(self, request, client_address):
-        pass  # a client that went away in the middle is what the tests are about
+        pass  # clients that leave in the middle are part of the tests
 
 
 class Handler(BaseHTTPRequestHandler):

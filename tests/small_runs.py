@@ -31,7 +31,7 @@ RECIPE = {
 def write_tokenizer(folder, size=99, before=()):
     """A vocab.txt of `size` pieces: `before`, the special ones, then words, every third a ## piece.
 
-    Training needs no more of a tokenizer.
+    Training needs nothing else of a tokenizer.
     """
     os.makedirs(folder, exist_ok=True)
     pieces = [*before, *SPECIAL]
@@ -41,7 +41,7 @@ def write_tokenizer(folder, size=99, before=()):
 
 
 def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0):
-    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others, which is soon learned."""
+    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others; a model soon learns that."""
     rng = np.random.default_rng(seed)
     with ShardWriter(
         path,
@@ -98,13 +98,13 @@ def stderr_of(process):
 
 
 def wait_for(process, text):
-    """Until `text` is on the process's stderr; an end before that is an error."""
+    """Wait until `text` is on the process's stderr; it is an error if the process ends first."""
     conftest.wait_for(lambda: text in stderr_of(process) or process.exitcode is not None)
     assert text in stderr_of(process), stderr_of(process)
 
 
 def run(*args, status=0):
-    """train-mlm to its end: its stderr."""
+    """Run train-mlm to its end; returns its stderr."""
     process = start(*args)
     process.join()
     stderr = stderr_of(process)
@@ -114,7 +114,7 @@ def run(*args, status=0):
 
 
 def in_process(args, overrides=()):
-    """A StepRunner in this process, for the arguments of make_inputs(): for tests that look inside."""
+    """A StepRunner in this process for make_inputs()'s arguments, for tests that look inside."""
     sys.argv[0] = "train-mlm"
     from suzuri.training.inputs import TrainingInputs
     from suzuri.training.recipe import read_recipe

@@ -1,4 +1,4 @@
-"""cat-text: every kind of file, alone and several, from a path, a pipe and a folder; damage; readers that leave."""
+"""cat-text: every kind of file, one or several, from a path, a pipe and a folder; damage; readers that leave early."""
 
 import bz2
 import gzip
@@ -77,7 +77,7 @@ def test_standard_input_among_files(run_tool, tmp_path):
 
 
 def test_folder(run_tool, tmp_path):
-    """The data files in the order of their names: no manifest, no record, nothing hidden, unfinished or below."""
+    """The data files in the order of their names: no manifest, record or subfolder, nothing hidden or unfinished."""
     for name, data in {"b.json.bz2": bz2.compress(b"2\n"), "a.txt": b"1\n", "c.json": b"3\n"}.items():
         (tmp_path / name).write_bytes(data)
     for name in ("manifest.json", "_SUCCESS", ".hidden", "d.part", "d.part.json", "a.txt.json", "b.json.bz2.json"):

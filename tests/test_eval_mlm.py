@@ -1,4 +1,4 @@
-"""eval-mlm, fill-mask, compare-models: figures beside a plain loop over transformers, ranks, minimal pairs."""
+"""eval-mlm, fill-mask, compare-models: figures equal to a plain loop over transformers, ranks, minimal pairs."""
 
 import json
 import math
@@ -32,7 +32,7 @@ ODD = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "int
 
 @pytest.fixture(scope="module")
 def models(trained, tmp_path_factory):  # noqa: F811
-    """{tokenizer type: a folder with a model of odd size}, its weights loud enough to tell tokens apart."""
+    """{tokenizer type: a folder with a model of odd size}, its weights large enough to tell tokens apart."""
     folders = {}
     for kind in KINDS:
         folders[kind] = tmp_path_factory.mktemp("models") / kind
@@ -89,7 +89,7 @@ def test_pseudo_perplexity_is_that_of_a_plain_loop(kind, models):
 
 
 def test_an_unknown_character_costs_one_out_of_all(models):
-    """The character type has one token a character, so the unknown ones can be counted by hand."""
+    """The character type has one token per character, so the unknown ones can be counted by hand."""
     found = scored(models["char"], ["𠮷と🇯🇵"], 48)
     assert (found.unknown, found.characters, found.tokens) == (3, 4, 4)
     wordpiece = scored(models["wordpiece"], ["🇯🇵🇯🇵"], 49)  # one unknown token is not one character
@@ -120,7 +120,7 @@ def test_too_short_and_too_long(models, run_tool, tmp_path):
 
 
 def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
-    """As large a vocabulary, but not the one that the model's manifest names."""
+    """The vocabulary has the same size, but is not the one in the model's manifest."""
     folder, shard = tmp_path / "model", tmp_path / "x.safetensors"
     shutil.copytree(models["wordpiece"], folder)
     run_tool("pack-tokens", "--tokenizer", folder, shard, stdin="硯で墨をする。\n")
@@ -130,7 +130,7 @@ def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
 
 
 def test_fill_mask_counts_what_it_cannot_see(models, run_tool):
-    """A line ends at \\n alone; a [MASK] beyond the model's length is counted."""
+    """Only \\n ends a line; a [MASK] beyond the model's length is counted."""
     text = "墨を[MASK]\u2028する。\n" + "東京の" * 40 + "[MASK]\n硯。\n"
     done = run_tool("fill-mask", models["wordpiece"], "--top-k", 2, stdin=text)
     assert done.stdout.decode().count("\n") == 1 and done.stdout.decode().startswith("墨を[MASK]\u2028する。\t")
@@ -190,7 +190,7 @@ def test_as_many_answers_as_masks(models, run_tool):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, run_tool, tmp_path):
-    """As a plain loop over transformers finds it; turned around, each pair is passed if it was not."""
+    """As in a plain loop over transformers; with its sentences swapped a pair passes if it did not before."""
     pairs = [("硯で墨をする。", "硯を墨でする。"), ("紙が一枚ある。", "紙が一匹ある。"), ("水を飲む。", "水が飲む。")]
     folder, file = models[kind], tmp_path / "pairs.tsv"
     lines = (
@@ -254,7 +254,7 @@ SAMPLE = ROOT / "data/sample"
 
 
 def test_what_the_demo_asks_is_not_in_the_sample():
-    """Neither sentence of a pair, nor a masked sentence with any word in its place: what is learned is not copied."""
+    """Neither sentence of a pair, nor a masked sentence with any word filled in: the model cannot have copied them."""
     text = "".join(path.read_text() for path in sorted(SAMPLE.glob("*/*.txt")))
     pairs = read_pairs(str(SAMPLE / "minimal-pairs.tsv"))
     assert not [s for pair in pairs for s in (pair.right, pair.wrong) if s.rstrip("。") in text]

@@ -84,7 +84,7 @@ def test_whatever_the_server_does(site, target, settings, requests):
 
 
 def test_nobody_can_tell_whether_it_changed(site, target):
-    """Neither ETag nor Last-Modified: the halves of two files of one size would fit together, so it starts again."""
+    """Without ETag and Last-Modified, halves of two files of the same size could be joined, so it starts again."""
     with serving(site, drop_after=70_000, drops=1, etag=False, last_modified=False) as server:
 
         def change(seconds):
@@ -186,7 +186,7 @@ def test_retry_after_date():
 
 
 def test_gives_up(run_tool, site, target):
-    with serving(site, drop_after=70_000, ranges=False) as server:  # never gets farther
+    with serving(site, drop_after=70_000, ranges=False) as server:  # it never gets further
         done = run_tool("fetch-url", *QUICK, "--retries", 2, f"{server.url}file", target, status=1)
         assert len(server.requests) == 3
     assert "gave up after 2 more tries; run again" in done.stderr.decode()
@@ -301,7 +301,7 @@ def test_killed_at_the_end(site, target, monkeypatch, call, there):
             assert target.read_bytes() == old and manifest.recorded_sha256(target) == hashlib.sha256(old).hexdigest()
         server.requests.clear()
         download.download(url, str(target))
-        assert not server.requests  # all was there already
+        assert not server.requests  # everything was there already
     check_whole(target, url)
 
 
@@ -342,7 +342,7 @@ def test_stream(site, tmp_path, settings):
 
 @pytest.mark.parametrize("settings", [{}, {"ranges": False}])
 def test_stream_of_a_file_that_changes(site, settings):
-    """Bytes that are out cannot be taken back: an error, never half of one file and half of another."""
+    """Bytes already written cannot be taken back: it is an error, never half of one file and half of another."""
     with serving(site, drop_after=100_000, **settings) as server:
         out = b""
         with pytest.raises(DataError, match="changed on the server"):
@@ -536,7 +536,7 @@ def test_shards_of_a_killed_run_are_kept(bin_dir, run_tool, root, tmp_path):
         server.stalls = 3
         process = subprocess.Popen([bin_dir / "fetch-jawiki", server.url, tmp_path / "jw"], stderr=subprocess.DEVNULL)
         wait_for(lambda: sum(r.sent == 15_000 for r in server.requests) == 3)
-        # What is sent is not on the disk yet.
+        # What has been sent is not on the disk yet.
         wait_for(lambda: [path.stat().st_size for path in (tmp_path / "jw.part").iterdir()].count(15_000) == 3)
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""Golden cases: each folder tests/TOOL/CASE/ holds one run of a tool and what must come of it.
+"""Golden cases: each folder tests/TOOL/CASE/ holds one run of a tool and its expected results.
 
     args      what follows the tool's name on the command line. bash reads it, with bin/ in PATH, so another
               command can show what was made: `--vocab-size 200 tok && cat tok/vocab.txt`
@@ -10,7 +10,7 @@
     status    the exit status, if it is not 0. The last line of standard error then begins with the tool's name,
               and with status 1 it is the only one
 
-All of them are optional: what is absent is empty. Absent `stderr` is not compared.
+All of them are optional: what is missing counts as empty, except that a missing `stderr` is not compared.
 """
 
 import os

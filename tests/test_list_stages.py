@@ -42,7 +42,7 @@ def stages(run_tool):
 
 
 def refusal(run_tool, *args):
-    """The one line with which list-stages ends."""
+    """The one line on stderr with which list-stages fails."""
     done = run_tool("list-stages", *args, status=1)
     assert done.stdout == b""
     (line,) = done.stderr.decode().splitlines()
@@ -81,7 +81,7 @@ def test_names(stages, folder, name, dataset, model):
 
 
 def test_the_longest_dataset_wins(stages, folder):
-    """A corpus named ja is not what …-cc100-ja.json is for."""
+    """…-cc100-ja.json is not for a corpus named ja."""
     ((_, _, values),) = stages("--own", "ja", folder[1]("train-x-cc100-ja.json"), *SOURCES)
     assert values["DATASET"] == "cc100-ja"
 
@@ -117,7 +117,7 @@ def test_an_override_names_another_model(stages, folder):
 
 
 def test_corpora_of_your_own(stages, folder):
-    """By a recipe of their own, else by …-own.json, from scratch; those that the chain names have no other model."""
+    """Each uses its own recipe or …-own.json, from scratch; a corpus in the chain gets no second model."""
     root, write = folder
     own = ["--own", "letters", "--own", "notes", "--own", "poems", "--own-recipe", root / "train-x"]
     chain = f"{write('train-x-jawiki.json')}:{write('train-x-own.json')}@notes"

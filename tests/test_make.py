@@ -188,7 +188,7 @@ STAGES = [
 
 
 def test_killed_and_made_again(built, tmp_path):
-    """kill -9 of the whole run in every stage; what is made at last is what an undisturbed run makes."""
+    """kill -9 of the whole run in every stage; the final result is that of an undisturbed run."""
     data, variables = built
     command = ["make", "-C", str(ROOT), "all", f"DATA={tmp_path}/data", *variables[1:]]
     draw = random.Random(0)
@@ -213,7 +213,7 @@ def test_killed_and_made_again(built, tmp_path):
 
 
 def test_a_signal_right_after_the_end_of_training_loses_nothing(built, tmp_path):
-    """When a signal ends make, it deletes the target in work that changed: but not a model, which took weeks."""
+    """When a signal ends make, it deletes a changed target that it is working on, but must not delete a model."""
     data, variables = built
     subprocess.run(["cp", "-a", data, tmp_path / "copy"], check=True)
     manifest = tmp_path / "copy/models/demo-cc100-ja/manifest.json"
@@ -328,7 +328,7 @@ def test_goals_follow_one_another(built, tmp_path):
 
 
 def test_random_weights_are_of_the_last_model(tmp_path):
-    """A row of the table that is about another model now is made again, whatever the dates of the files."""
+    """A row of the table that is now about another model is made again, whatever the files' dates."""
     row = [f"DATA={tmp_path}", "PROFILE=demo", f"TASKS={tmp_path}", "EVAL_TASKS=jsts"]
     stamp = tmp_path / ".stamps/eval-row-random-weights"
     for model in ("demo-jawiki", "demo-cc100-ja"):

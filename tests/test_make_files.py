@@ -1,4 +1,4 @@
-"""What the make files say and what is said elsewhere about them: variables, compose.yaml, help."""
+"""The make files, and what compose.yaml and the help say about their variables."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def test_help_variables():
 
 
 def test_no_default_ends_with_a_blank():
-    """make takes a blank before a comment as part of the value, and so the tools and the stamps would."""
+    """make takes a blank before a comment as part of the value, and would pass it to tools and stamps."""
     for path in MAKE_FILES:
         assert not re.search(r"^\w+ \?=.*\S[ \t]+(#|$)", path.read_text(), re.MULTILINE), path
 

@@ -1,4 +1,4 @@
-"""Packing: the ids of transformers, always; nothing dropped; and what show-shard makes of it."""
+"""Packing: always the ids of transformers, with nothing dropped; and show-shard."""
 
 import functools
 import gzip
@@ -46,7 +46,7 @@ def found(folder, lines):
 
 @pytest.fixture(scope="module")
 def real_lines(shared_data):
-    """3,000 lines of the shared corpora, and every odd one: with controls, blanks at the ends, or very long."""
+    """3,000 lines of the real corpora, and all odd ones: with controls, blanks at the ends, or very long."""
     with lzma.open(shared_data / "cc100/ja-mini.txt.xz", "rt", encoding="utf-8", newline="\n") as f:
         lines = f.read().split("\n")
     with gzip.open(shared_data / "jawiki/jawiki-20240701-cirrussearch-content.json.gz", "rt", encoding="utf-8") as f:

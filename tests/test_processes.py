@@ -76,7 +76,7 @@ def test_a_worker_that_dies(shared):
 
 
 def test_map_reads_no_further_than_it_must():
-    """What is read and not yet taken stays within the number of jobs, whatever the length of the input."""
+    """At most as many items as jobs are read ahead, whatever the length of the input."""
     taken = 0
 
     def blocks():
@@ -111,7 +111,7 @@ def running(pid):
 @pytest.mark.parametrize("way", PROGRAM)
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_is_left(tmp_path, way, signum):
-    """Neither after kill -9 of the parent alone nor after Ctrl-C, which all of them get; workers are silent."""
+    """Neither after kill -9 of the parent alone nor after Ctrl-C, which reaches all of them; workers print nothing."""
     code = f"""
 import os, signal, sys, time
 sys.path.insert(0, {str(LIB)!r})

@@ -42,7 +42,7 @@ MASKED = ["日本の首都は[MASK]です。", "<b>[MASK]</b>と[MASK]。"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, run_tool):
-    """A DATA with a dataset of a Japanese name up to its model, and one that has only its text."""
+    """A DATA folder with a dataset with a Japanese name, up to its model, and one that has only text."""
     data = tmp_path_factory.mktemp("report") / "data"
     text = min((ROOT / "data/sample").glob("*/*.txt")).read_text()
     lines = [line for line in text.split("\n") if line][:250]
@@ -546,7 +546,7 @@ def show(browser, address, width, scheme="light"):
 
 
 def pixels(browser):
-    """What is to be seen: int [height, width, 3]."""
+    """The visible page: int [height, width, 3]."""
     from matplotlib.image import imread
 
     return (imread(io.BytesIO(browser.get_screenshot_as_png()))[..., :3] * 255).astype(int)
@@ -568,7 +568,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
     assert run("return innerWidth") == width
     run("for (const d of document.querySelectorAll('details')) d.open = true")
     assert run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    # Nothing sticks out, save what a box of its own can scroll to.
+    # Nothing sticks out, except in boxes that scroll.
     wide = """return [...document.querySelectorAll('body *')].filter(e => !e.closest('.box') || e.matches('.box'))
       .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML)"""
     assert run(wide) == []
@@ -589,7 +589,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
 
 
 def test_a_page_that_is_wrong_would_be_seen(browser, written, tmp_path):
-    """The checks above can fail: a script is refused and reported, a wide table is found, a broken picture is."""
+    """The checks above can fail: a script is refused and reported; a wide table and a broken picture are found."""
     html = (written / "index.html").read_text()
     bad = html.replace(
         "<main>", '<main><script>1</script><div style="width:2000px">x</div><img alt="" src="data:image/svg+xml,x">'

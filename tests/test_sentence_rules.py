@@ -1,4 +1,4 @@
-"""The rules of sentences: every example holds, and none without the alternative beside which it is written."""
+"""The sentence rules: each example holds, and no longer does without the alternative that it belongs to."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ TABLES = {
 
 
 def outcome(example, pattern=DOUBT):
-    """The example as split by a pattern; None if that does not know what to do with it."""
+    """The example as split by a pattern; None if the pattern does not match it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sentences, "DOUBT", pattern)
         try:
@@ -29,7 +29,7 @@ def wanted(example):
 
 
 def with_table(table, changed):
-    """DOUBT, with one table changed wherever it is part of it."""
+    """DOUBT with one table replaced wherever it occurs in it."""
     pattern = DOUBT.pattern
     for join in any_of, atomic:
         pattern = pattern.replace(join(table), join(changed))
@@ -73,7 +73,7 @@ def test_every_exception_is_needed_by_its_examples(name):
 
 
 def test_blanks_are_those_of_str_split():
-    """So that removing what is invisible and making blanks single give the same in whatever order."""
+    """So removing invisible characters and reducing blanks to one give the same result in either order."""
     everything = "".join(map(chr, range(0x110000)))
     blanks = {c for c in everything if c.isspace()}
     removed = set(re.findall(f"[{characters.REMOVED}]", everything))

@@ -1,4 +1,4 @@
-"""The shard format: what the writer writes, safetensors reads; what is not a shard is refused by name."""
+"""The shard format: safetensors reads what the writer writes; errors name files that are not shards."""
 
 import json
 import struct

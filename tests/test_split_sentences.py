@@ -184,7 +184,7 @@ def test_held_out_passages():
 
 
 def test_gold_sentences(shared_data):
-    """The gates of the contract: rule-made gold, and every hard passage whole."""
+    """The required scores: gold made by rules, and every hard passage without a mistake."""
     assert score(shared_data / "sentences/gold.jsonl")[0]["f1"] >= 99.8
     assert not score(shared_data / "sentences/hard.jsonl")[1]
 
@@ -240,7 +240,7 @@ def test_nothing_lost_nothing_invisible(text):
 @settings(max_examples=250, deadline=None)
 @given(text_of_pieces)
 def test_shortcuts_change_nothing(text):
-    """As if every mark and every pair were in doubt, not only those with something REMARKABLE beside them."""
+    """The result is as if every mark and pair were in doubt, not only those next to something REMARKABLE."""
     with pytest.MonkeyPatch.context() as patch:
         doubtful = sentences.character_bits() | sentences.REMARKABLE
         doubtful[ord("\n")] = sentences.LINE_END

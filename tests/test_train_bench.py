@@ -1,4 +1,4 @@
-"""tests/bench/bench_train.py runs: both sides, on a model of one small layer. Its figures are not looked at."""
+"""tests/bench/bench_train.py runs: both sides, on a model of one small layer. Its figures are not checked."""
 
 import json
 import subprocess

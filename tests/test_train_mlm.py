@@ -128,7 +128,7 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
 
 
 def test_fewer_steps_than_are_done(finished, tmp_path):
-    """An error for an unfinished run. If there is also a finished one with so many steps, nothing is done."""
+    """It is an error for an unfinished run. If a finished one has that many steps, nothing is done."""
     copy = tmp_path / "copy"
     shutil.copytree(finished[0], copy)
     args = [str(a).replace(str(finished[0]), str(copy)) for a in make_inputs(copy)]
@@ -160,7 +160,7 @@ def test_kill_9_changes_nothing(finished, tmp_path):
     """
     rng, args = random.Random(0), make_inputs(tmp_path)
     for kill in range(KILLS):
-        if (tmp_path / "out").exists():  # it finished in spite of the kill: once more
+        if (tmp_path / "out").exists():  # it finished before the kill: once more
             shutil.rmtree(tmp_path / "out")
         process = start(*args, f"THREADS={1 + kill % 2}")
         wait_for(process, "step")
@@ -174,7 +174,7 @@ def test_kill_9_changes_nothing(finished, tmp_path):
 
 
 def test_kill_9_right_after_a_step(finished, tmp_path):
-    """The same for certain: it dies after step n, for some n between and at checkpoints and evaluations."""
+    """The same without chance: it dies after step n, for some n at and between checkpoints and evaluations."""
     args = make_inputs(tmp_path)
     for n in (2, 4, 5, 7, 11):
         run(*args, f"DIE_AFTER={n}", status=-9)

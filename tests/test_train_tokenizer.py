@@ -73,7 +73,7 @@ def test_vocabulary_in_order(trained):  # noqa: F811
 
 @pytest.mark.parametrize(("kind", "least"), [("wordpiece", 1.3), ("char", 0.95), ("unigram", 1.4)])
 def test_pieces_fit_the_text_they_were_learned_from(trained, sample, kind, least):  # noqa: F811
-    """Few unknowns, more than one character a piece."""
+    """Few unknown pieces, more than one character per piece."""
     auto = AutoTokenizer.from_pretrained(trained[kind], local_files_only=True)
     lines = [line for line in sample.decode().split("\n") if line][::10]
     ids = [i for line in lines for i in auto(line)["input_ids"][1:-1]]
@@ -139,7 +139,7 @@ def test_alphabet():
 
 
 def test_overlap_with_tokenizers(sample):  # noqa: F811
-    """The outside implementation, on the same words, agrees up to its own chance order of ties."""
+    """The outside implementation agrees on the same words, apart from its random order of ties."""
     words = counting.count_words(sample.decode().split("\n"))
     alphabet = counting.choose_alphabet(counting.sum_characters(words), 6129)
     ours = wordpiece_training.learn(words, alphabet, RESERVED, 6000)

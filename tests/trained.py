@@ -1,4 +1,4 @@
-"""The three tokenizers, trained once a session on data/sample, and transformers' reading of them."""
+"""The three tokenizers, trained once per session on data/sample, also as loaded by transformers."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("wordpiece", "char", "unigram")
 SIZE = {"wordpiece": 6000, "char": 6000, "unigram": 4000}
 
-# Texts that trip tokenizers: what Python, MeCab and Rust call white space or an end differ.
+# Texts that trip tokenizers: Python, MeCab and Rust differ on what white space and line ends are.
 NASTY = [
     " ",
     "\u3000",
@@ -45,7 +45,7 @@ NASTY = [
 
 @pytest.fixture(scope="session")
 def sample():
-    """data/sample's text: bytes, one sentence or paragraph a line."""
+    """data/sample's text: bytes, one sentence or paragraph per line."""
     return b"\n".join(p.read_bytes() for p in sorted((ROOT / "data/sample").glob("*/*.txt")))
 
 

@@ -214,7 +214,7 @@ def main():
     p.add_argument("--out", required=True, help="scratch folder")
     p.add_argument("--rounds", type=int, default=3, help="times that both sides are measured in turn")
     p.add_argument("--profile", action="store_true", help="also write the top operations of a step to OUT")
-    p.add_argument("--precision", choices=("fp32", "bf16"), help="measure in this one only")
+    p.add_argument("--precision", choices=("fp32", "bf16"), help="measure only with this precision")
     p.add_argument(
         "--quick", action="store_true", help="one round of one step with a tiny model, only to see that it works"
     )

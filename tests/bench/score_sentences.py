@@ -127,7 +127,7 @@ def boundaries(sentences):
 
 
 def score(split, passages):
-    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}; and the misses, for people to read."""
+    """-> {"f1", "precision", "recall" in percent, "whole", "passages", "seconds"}, and the misses as text."""
     right = found = wanted = whole = 0
     misses, seconds = [], 0.0
     for passage in passages:
