@@ -41,7 +41,7 @@ def write_tokenizer(folder, size=99, before=()):
 
 
 def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0):
-    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others; a model soon learns that."""
+    """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others, which is learned fast."""
     rng = np.random.default_rng(seed)
     with ShardWriter(
         path,

@@ -76,7 +76,7 @@ def test_a_worker_that_dies(shared):
 
 
 def test_map_reads_no_further_than_it_must():
-    """At most as many items as jobs are read ahead, whatever the length of the input."""
+    """Only a few items are read ahead, however long the input is."""
     taken = 0
 
     def blocks():

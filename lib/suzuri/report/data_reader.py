@@ -35,7 +35,7 @@ def manifest(folder: str) -> dict | None:
 
 
 def counts(data: str, name: str) -> dict[str, dict]:
-    """{tool: {what: number}} of a dataset, in the order of the flow; while there is no manifest, the filters' own."""
+    """{tool: {what: number}} of a dataset, in the order of the flow; without a manifest, those written so far."""
     made = manifest(os.path.join(data, "text", name))
     found = made["counts"] if made else read_counts(sorted(Path(data, ".stats", name).glob("*.json")))
     return {tool: found[tool] for tool in (*FLOW, *sorted({*found} - {*FLOW})) if tool in found}
