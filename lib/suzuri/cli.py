@@ -56,7 +56,7 @@ def add_retry_options(p: argparse.ArgumentParser) -> None:
         "--retries", type=count, default=8, metavar="N", help="give up after N retries without a new byte (default 8)"
     )
     seconds = {"type": float, "metavar": "SECONDS"}
-    p.add_argument("--timeout", default=60, **seconds, help="reconnect when no data come for so long (default 60)")
+    p.add_argument("--timeout", default=60, **seconds, help="reconnect after this long without data (default 60)")
     p.add_argument("--wait", default=1, **seconds, help="wait before the first retry, then doubled (default 1)")
 
 
