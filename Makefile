@@ -29,7 +29,7 @@ override DATA := $(abspath $(DATA))
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
-UNIT ?= line#                                   what a sequence holds: line, a sentence; document, consecutive sentences of one
+UNIT ?= line#                                   what a sequence holds: line, a sentence; document, sentences of one
 MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
 MAX_CHARS ?= 1000#                              and of the longest
 SORT_MEMORY ?= 1G#                              memory of shuffle-split

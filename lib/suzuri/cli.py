@@ -64,7 +64,7 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     """Run `main(argv)`; turn failures into one line on stderr and an exit status.
 
     0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the reader downstream
-    is gone, as any C filter is. `requirements` is the file in configs/ that names the packages that the tool needs.
+    is gone, as C filters are. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
     enter_venv()
     try:

@@ -1,7 +1,7 @@
-"""Files and folders read over HTTP(S), despite connections that drop, stall or are refused for a while, or from disk.
+"""Files and folders read from disk or over HTTP(S), despite connections that drop, stall or are refused for a while.
 
-`read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is built on
-it and yields each byte once, in order; so is `download`, which writes a file.
+`read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is built on it
+and yields each byte once, in order; `download` is built on it, too, and writes a file.
 """
 
 import email.utils
@@ -44,7 +44,7 @@ def local_path(url: str) -> str | None:
             raise DataError(url, "does not name a server")
         return None
     if scheme.lower() == "file":
-        return unquote(rest[rest.find("/") :])  # file://localhost/path, too
+        return unquote(rest[rest.find("/") :])  # also file://localhost/path
     raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
 
 
