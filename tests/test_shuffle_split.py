@@ -448,7 +448,7 @@ def test_manifest(run_tool, tmp_path):
     (tmp_path / "split.json").write_text('{"split-sentences": {"lines_in": 3}}')
     args = ["--source", "raw.txt", "--counts", "split.json", "--counts", "missing.json", "--valid-fraction", "1/4"]
     done = run_tool("shuffle-split", *args, "--max-lines", 4, "text/x", stdin=b"a\nb\nc\n", cwd=tmp_path)
-    assert b"missing.json: not there" in done.stderr
+    assert b"missing.json: not found" in done.stderr
     manifest = json.loads((tmp_path / "text/x/manifest.json").read_bytes())
     assert list(manifest["inputs"]) == ["../../raw.txt"]
     assert list(manifest["outputs"]) == ["train-000.txt", "valid.txt"]

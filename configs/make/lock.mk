@@ -13,7 +13,7 @@ ifneq ($(if $(FLOW),,$(GOALS)),)
 
 # Unless the user gives -j, a goal's work runs in parallel, and goals run one after another: `make clean-text shards`.
 INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
-# Named, so that hold-lock knows if this make was killed while hold-lock started.
+# hold-lock gets this process id, to see if this make was killed while hold-lock started.
 THIS_MAKE := $(shell echo $$PPID)
 .PHONY: $(GOALS) locked
 $(GOALS): locked ; @:

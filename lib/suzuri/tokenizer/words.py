@@ -5,11 +5,11 @@ one string, joined by blanks) takes half the time. The string can be split at it
 of unidic-lite those that hold a blank all begin with, or follow, a full-width bracket （, which NFKC has turned into
 an ASCII one by then.
 
-MeCab does not handle lines of every length: it counts a word and the blanks before it in 16 bits and loses the rest of the
-line beyond that, it crashes on some lines of more than a million characters, and its time for a long run of letters of
-one kind grows with the square of the length. So a line of more than LONGEST characters (after NFKC) is cut into parts,
-and MeCab gets each part by itself. Up to LONGEST the words are exactly transformers'; in a longer line, words near a
-cut may differ.
+MeCab does not handle lines of every length: it counts a word and the blanks before it in 16 bits and loses the rest of
+the line beyond that, it crashes on some lines of more than a million characters, and its time for a long run of letters
+of one kind grows with the square of the length. So a line of more than LONGEST characters (after NFKC) is cut into
+parts, and MeCab gets each part by itself. Up to LONGEST the words are exactly transformers'; in a longer line, words
+near a cut may differ.
 """
 
 import functools
