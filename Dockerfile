@@ -15,7 +15,7 @@ RUN useradd --create-home --uid 1000 suzuri \
 USER suzuri
 WORKDIR /suzuri
 
-# The packages are installed before the code is copied, so that a change of the code does not install them again.
+# The packages are installed before the code is copied, so that they are not installed again when the code changes.
 COPY --chown=suzuri Makefile ./
 COPY --chown=suzuri configs configs
 RUN make /suzuri/.venv/installed.txt
@@ -23,7 +23,7 @@ RUN make /suzuri/.venv/installed.txt
 COPY --chown=suzuri bin bin
 COPY --chown=suzuri lib lib
 COPY --chown=suzuri tests tests
-# /suzuri/data is a volume, which hides what the image has there, so the sample has a folder of its own.
+# /suzuri/data is a volume, which hides what the image has there, so the sample is in a folder of its own.
 COPY --chown=suzuri data/sample /suzuri/.sample
 ENV SAMPLE=/suzuri/.sample
 

@@ -1,7 +1,7 @@
 # suzuri: raw Japanese text in, a Hugging Face masked language model out.
 #
-# First the variables, then the flow from top to bottom: raw/, text/, tokenizer/, shards/, models/, and what is measured
-# on the models. `make help` lists the commands. The machinery is in configs/make/: one file each for the environment,
+# First the variables, then the flow from top to bottom: raw/, text/, tokenizer/, shards/, models/, and the measurements
+# of the models. `make help` lists the commands. The machinery is in configs/make/: one file each for the environment,
 # the lock, the settings stamps, and so on.
 
 ROOT := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
@@ -12,9 +12,9 @@ include $(MACHINERY)/functions.mk
 # --- variables --------------------------------------------------------------------------------------------------------
 
 # A value comes from the command line, else from the environment, else from configs/$(PROFILE).mk, else from here.
-# A comment follows its value without a blank, because make would take the blank as part of the value.
+# A comment follows its value without a blank, because make counts such a blank as part of the value.
 
-PROFILE ?= tiny#                                amounts and model, by configs/PROFILE.mk
+PROFILE ?= tiny#                                amounts and model: configs/PROFILE.mk
 PROFILES := $(sort $(notdir $(basename $(wildcard $(ROOT)/configs/*.mk))))
 ifeq ($(filter $(PROFILE),$(PROFILES)),)
   $(error PROFILE=$(PROFILE): there is no configs/$(PROFILE).mk; the profiles are $(PROFILES))
@@ -29,13 +29,13 @@ override DATA := $(abspath $(DATA))
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
-UNIT ?= line#                                   what a sequence is: line, a sentence; document, all sentences of one
-MIN_CHARS ?= 10#                                characters that a sentence has at least
-MAX_CHARS ?= 1000#                              and at most
+UNIT ?= line#                                   what a sequence holds: line, a sentence; document, sentences of one
+MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
+MAX_CHARS ?= 1000#                              and of the longest
 SORT_MEMORY ?= 1G#                              memory of shuffle-split
 STREAM ?=#                                      1: read the sources only as far as needed, without a copy under raw/
 SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
-PIP_ARGS ?=#                                    more options of pip when packages are installed
+PIP_ARGS ?=#                                    more options for pip install
 
 # cc100-ja: a URL or a file, and amounts; 0 means all there is.
 CC100_JA_URL ?= https://data.statmt.org/cc-100/ja.txt.xz
@@ -47,7 +47,7 @@ CC100_NUM_FILES ?= 32#                          files for training, and so shard
 # jawiki: the root of the dated Cirrus dumps, one of them, a single .json.gz, or a local folder; and amounts.
 JAWIKI_URL ?= https://dumps.wikimedia.org/other/cirrus_search_index/
 JAWIKI_DATE ?=#                                 YYYYMMDD; empty: the newest complete dump
-JAWIKI_MAX_DOCUMENTS ?= 0#                      pages read
+JAWIKI_MAX_DOCUMENTS ?= 0#                      articles extracted
 JAWIKI_MAX_SENTENCE_NUM ?= 0#                   sentences read
 JAWIKI_MAX_TRAIN_SENTENCE_NUM ?= 38400000#      distinct sentences written for training
 JAWIKI_MAX_VALIDATION_SENTENCE_NUM ?= 1200000#  and for validation
@@ -55,7 +55,7 @@ JAWIKI_NUM_FILES ?= 32#                         files for training, and so shard
 
 # Each corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst].
 MAX_SENTENCE_NUM ?= 0#                          sentences read
-VALIDATION_FRACTION ?= 0.01#                    the part of it that is kept for validation
+VALIDATION_FRACTION ?= 0.01#                    part of all sentences that is for validation
 NUM_FILES ?= 8#                                 files for training, and so shards
 
 TOKENIZER_TYPE ?= wordpiece#                    wordpiece, char (both on MeCab's words) or unigram (sentencepiece)
@@ -71,7 +71,7 @@ MODEL ?= bert-tiny#                             configs/train-MODEL-cc100-ja.jso
 TRAIN_PARAM_JSONS ?= $(ROOT)/configs/train-$(MODEL)-cc100-ja.json:$(ROOT)/configs/train-$(MODEL)-jawiki.json
 TRAIN_SET ?=#                                   KEY=VALUE …: settings that replace those of all recipes
 GPUS ?= 1#                                      processes of torchrun
-MODEL_DISK ?= 2G#                               free disk asked for before a model is trained
+MODEL_DISK ?= 2G#                               free disk required before a model is trained
 
 # The tasks on which the last model is fine-tuned: where JGLUE comes from, and where they are.
 JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
@@ -80,7 +80,7 @@ TASKS ?= $(DATA)/raw/tasks#                     a folder of TASK/train.jsonl or 
 EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(wildcard $(TASKS)/$(t)/train*.json*),$(t)))
 BASELINES ?=#                                   Hugging Face folders for more rows of the table
 SEEDS ?= 3#                                     fine-tunings per task
-FINETUNE ?=#                                    more options of finetune
+FINETUNE ?=#                                    more options for finetune
 PSEUDO_LINES ?= 100#                            lines for the pseudo-perplexity; 0: none
 
 include $(addprefix $(MACHINERY)/,corpora.mk help.mk environment.mk lock.mk development.mk)
@@ -140,7 +140,7 @@ else
 endif
 
 # The tail of the three pipes below. $(1): their source; $(2): how much of it shuffle-split takes, into how many files.
-# The result gets its name when all programs of the pipe, not only the last, have ended well.
+# The result gets its name only if all programs of the pipe, not just the last, have succeeded.
 define split-filter-shuffle
 split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 | filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
@@ -179,7 +179,7 @@ $(call say,build-dataset-$(notdir $(@D)))
 $(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
 endef
 STATS = $(DATA)/.stats/$(notdir $(@D))
-# Of the cores, for the heaviest program of a pipe: the other programs need some, too.
+# Half of the cores are for the heaviest program of a pipe; the other programs need the rest.
 HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 
 DATASETS := cc100-ja jawiki $(OWN)
@@ -223,7 +223,7 @@ FILES.jawiki := $(JAWIKI_NUM_FILES)
 parts = valid $(shell seq -f train-%03g 0 $$(($(FILES.$(1)) - 1)))
 $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%.safetensors,$(call parts,$(d)))))
 
-# One rule per shard: `make -j N` is the parallelism. The disk is checked once per dataset, with its first shard.
+# One rule per shard, so `make -j N` packs N at a time. The disk is checked once per dataset, with its first shard.
 $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/text/$$(*D)/manifest.json \
     $(DATA)/tokenizer/manifest.json $(DATA)/.stamps/shards | $(VENV)
 	$(if $(filter valid,$(*F)),$(call say,shards-$(*D)))
@@ -231,7 +231,7 @@ $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/t
 	@mkdir -p $(@D)
 	@pack-tokens --tokenizer $(DATA)/tokenizer --unit $(UNIT) --max-seq-length $(MAX_SEQ_LENGTH) $@ <$(<D)/$(*F).txt
 
-# Shards of an earlier division into more files would be trained on twice: they are removed.
+# Shards left from a division into more files hold sentences that other shards hold too: they are removed.
 $(DATASETS:%=$(DATA)/shards/%/manifest.json): $(DATA)/shards/%/manifest.json: $$(SHARDS.$$*)
 	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(@D)/*.safetensors))
 	@write-manifest --source $(DATA)/text/$* --source $(DATA)/tokenizer --set unit=$(UNIT) \
@@ -260,8 +260,8 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET))
 	@touch $@
 
-# Every tool gives its result the final name when the result is whole. If a signal comes just then, make would delete
-# the target because it has changed; it is finished work and stays.
+# A tool gives its result the final name only when it is whole. If a signal came just then, make would delete the
+# target because it has changed; but it is finished work, and stays.
 .PRECIOUS: $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenizer/manifest.json \
   $(foreach d,$(DATASETS),$(DATA)/text/$(d)/manifest.json $(DATA)/shards/$(d)/manifest.json $(SHARDS.$(d))) \
   $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS))
@@ -287,7 +287,7 @@ $(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMP
 	  $(MODELS:%=$(DATA)/models/%) >$@.part
 	@cat $@.part && mv $@.part $@
 
-# The results that there are, on one page; nothing else is made for it.
+# All results so far, on one page; nothing is computed for it.
 report: | $(VENV) $(EVAL_VENV)
 	@write-report --data $(DATA) --fill-mask $(SAMPLE)/fill-mask.tsv --seed $(SEED) $(DATA)/report
 

@@ -163,7 +163,7 @@ def test_another_url_starts_again(run_tool, site, target):
 def test_stall(run_tool, site, target):
     with serving(site, stall_after=120_000) as server:
         done = run_tool("fetch-url", "--timeout", 0.5, "--wait", 0, f"{server.url}file", target)
-        assert "no data for 0.5 s; again in 0 s (1 of 8)" in done.stderr.decode()
+        assert "no data for 0.5 s; trying again in 0 s (1 of 8)" in done.stderr.decode()
     check_whole(target, f"{server.url}file")
 
 
@@ -172,7 +172,7 @@ def test_retry_after_is_obeyed(run_tool, site, target):
         start = time.monotonic()
         done = run_tool("fetch-url", "--wait", 0, f"{server.url}file", target)
         assert time.monotonic() - start > 1
-    assert "503 Service Unavailable; again in 1 s" in done.stderr.decode()
+    assert "503 Service Unavailable; trying again in 1 s" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("text, seconds", [("7", 7), ("99999", 600), (None, 0), ("soon", 0), ("-3", 0)])
@@ -210,7 +210,7 @@ def test_refusals_are_not_tried_again(site, target, status):
 def test_not_there(run_tool, site, target):
     with serving(site) as server:
         done = run_tool("fetch-url", f"{server.url}nothing", target, status=1)
-    assert done.stderr.decode().startswith(f"fetch-url: {server.url}nothing: 404: no longer there")
+    assert done.stderr.decode().startswith(f"fetch-url: {server.url}nothing: 404: not there")
     assert done.stderr.count(b"\n") == 1
     assert names(target.parent) == []
 
@@ -628,7 +628,7 @@ def test_a_date_that_vanishes_half_way(run_tool, root, tmp_path):
 def test_a_pinned_date_that_vanishes(run_tool, root, tmp_path):
     with serving(root, vanish="/20261108/", vanish_after=2) as server:
         done = run_tool("fetch-jawiki", *QUICK, "--date", "20261108", server.url, tmp_path / "jw", status=1)
-    assert b"404: no longer there" in done.stderr
+    assert b"404: not there" in done.stderr
     assert not os.path.exists(tmp_path / "jw")
 
 

@@ -324,6 +324,6 @@ def test_show_shard_errors(run_tool, tmp_path, trained):  # noqa: F811
     run_tool("pack-tokens", "--tokenizer", trained["char"], tmp_path / "s", stdin="東京\n")
     done = run_tool("show-shard", "--tokenizer", trained["unigram"], tmp_path / "s", status=1)
     assert b"packed with tokenizer_sha256" in done.stderr and b"pack the text again" in done.stderr
-    assert b"text needs --tokenizer" in run_tool("show-shard", tmp_path / "s", status=2).stderr
+    assert b"text and pieces need --tokenizer" in run_tool("show-shard", tmp_path / "s", status=2).stderr
     (tmp_path / "cut").write_bytes((tmp_path / "s").read_bytes()[:-1])
     assert b"cut short" in run_tool("show-shard", "--ids", tmp_path / "cut", status=1).stderr

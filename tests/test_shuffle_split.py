@@ -193,7 +193,7 @@ def test_too_few_shrinks_both_in_proportion(run_tool, tmp_path, many, memory):
     done = run_tool("shuffle-split", *amounts, tmp_path / "out", stdin=b"\n".join(many))
     order = expected_order(many)
     valid = round(len(order) / 6)
-    assert f"there are {len(order):,} distinct sentences: {valid:,} to validation" in done.stderr.decode()
+    assert f"there are {len(order):,} distinct sentences: {valid:,} for validation" in done.stderr.decode()
     assert lines_of(tmp_path / "out", "valid.txt") == order[:valid]
     assert sorted(lines_of(tmp_path / "out", "train-*")) == sorted(order[valid:])
     sizes = [len(lines_of(tmp_path / "out", f"train-00{i}.txt")) for i in range(2)]
@@ -357,7 +357,7 @@ def test_scratch_is_no_larger_than_the_input(tmp_path, monkeypatch, many, unit):
 
 def test_record_larger_than_memory(run_tool, tmp_path):
     done = run_tool("shuffle-split", "--memory", "1M", "out", stdin=b"a\n" + b"z" * 2_000_000, status=1, cwd=tmp_path)
-    assert done.stderr == b"shuffle-split: standard input: a line is longer than --memory, 1,000,000 bytes; give more\n"
+    assert done.stderr == b"shuffle-split: standard input: a line is longer than --memory, 1,000,000 bytes; raise it\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -448,7 +448,7 @@ def test_manifest(run_tool, tmp_path):
     (tmp_path / "split.json").write_text('{"split-sentences": {"lines_in": 3}}')
     args = ["--source", "raw.txt", "--counts", "split.json", "--counts", "missing.json", "--valid-fraction", "1/4"]
     done = run_tool("shuffle-split", *args, "--max-lines", 4, "text/x", stdin=b"a\nb\nc\n", cwd=tmp_path)
-    assert b"missing.json: not there" in done.stderr
+    assert b"missing.json: not found" in done.stderr
     manifest = json.loads((tmp_path / "text/x/manifest.json").read_bytes())
     assert list(manifest["inputs"]) == ["../../raw.txt"]
     assert list(manifest["outputs"]) == ["train-000.txt", "valid.txt"]
@@ -470,5 +470,5 @@ def test_manifest(run_tool, tmp_path):
     assert done.stderr == b"shuffle-split: nowhere: No such file or directory\n"
     (tmp_path / "split.json").write_text("[")
     done = run_tool("shuffle-split", "--counts", "split.json", "y", stdin=b"a\n", status=1, cwd=tmp_path)
-    assert done.stderr.splitlines()[-1].startswith(b"shuffle-split: split.json: not counts in JSON")
+    assert done.stderr.splitlines()[-1].startswith(b"shuffle-split: split.json: not a JSON file of counts")
     assert sorted(os.listdir(tmp_path)) == ["raw.txt", "split.json", "text"]

@@ -151,7 +151,7 @@ def test_a_record_of_fetch_url_is_not_believed_when_checking(run_tool, tmp_path)
     damaged[100] ^= 1
     (tmp_path / "raw").write_bytes(damaged)
     os.utime(tmp_path / "raw", ns=(when.st_atime_ns, when.st_mtime_ns))
-    assert b"is not what" in run_tool("verify-manifest", tmp_path, status=1).stdout
+    assert b"has changed since" in run_tool("verify-manifest", tmp_path, status=1).stdout
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,10 @@ def test_a_record_of_fetch_url_is_not_believed_when_checking(run_tool, tmp_path)
     [
         ({"format": "suzuri-manifest/1", "tool": "train-mlm", "outputs": {"x": {}}, "unlisted": []}, b"by train-mlm"),
         ({"name": "PWA"}, b"not a manifest of suzuri"),
-        ({"format": "suzuri-manifest/1", "tool": "shuffle-split", "outputs": {}, "unlisted": []}, b"x in it is not"),
+        (
+            {"format": "suzuri-manifest/1", "tool": "shuffle-split", "outputs": {}, "unlisted": []},
+            b"holds x, which shuffle-split did not make",
+        ),
     ],
 )
 def test_no_tool_replaces_what_it_did_not_make(run_tool, tmp_path, manifest, message):

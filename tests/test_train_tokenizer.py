@@ -205,7 +205,7 @@ def test_manifest_and_stats(run_tool, tmp_path):
     assert manifest["settings"]["vocab_size"] == 200 and manifest["settings"]["unidic-lite"] == "1.0.8"
     assert manifest["counts"]["lines_in"] == 4 and manifest["counts"]["invalid_bytes_replaced"] == 1
     assert json.loads((tmp_path / "s.json").read_text())["train-tokenizer"] == manifest["counts"]
-    assert b"instead of 200: the text gives no more" in done.stderr
+    assert b"instead of 200: there are no more in the text" in done.stderr
     assert TokenizerFolder(tmp_path / "t").max_seq_length == 64
 
 

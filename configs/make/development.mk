@@ -9,7 +9,7 @@ lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
 	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .
 
-# The programs that the benchmarks compare with have an environment of their own.
+# The programs that the benchmarks compare with are in an environment of their own.
 $(ROOT)/.venv-bench/installed.txt: FORCE | $(ROOT)/.venv/installed.txt
 	@cmp -s $(ROOT)/configs/requirements-bench.txt $@ \
 	  || { echo "== installing the packages of configs/requirements-bench.txt into $(@D)" >&2; \

@@ -15,7 +15,7 @@ unless_installed = $(if $(call same,$(file <$(ROOT)/.venv/$(1)),$(file <$(ROOT)/
 $(ROOT)/.venv/installed.txt: $(call unless_installed,installed.txt,requirements.txt)
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "make: python3 3.11 or newer with venv is needed (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	$(call say,installing Python packages into $(ROOT)/.venv: only once$(comma) some minutes)
+	$(call say,installing Python packages into $(ROOT)/.venv: only once$(comma) takes some minutes)
 	@rm -f $@ && python3 -m venv --clear $(ROOT)/.venv
 	@$(pip) -r $(ROOT)/configs/requirements.txt
 	@cp $(ROOT)/configs/requirements.txt $@.part && mv $@.part $@
@@ -26,7 +26,7 @@ $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 	       $(pip) -r $(ROOT)/configs/requirements-$*.txt; \
 	       cp $(ROOT)/configs/requirements-$*.txt $@.part && mv $@.part $@; }
 
-# `make eval` and `make report` need the packages for evaluation, and so do the tests of them.
+# `make eval`, `make report` and their tests need the packages for evaluation.
 INSTALL_EVAL := $(and $(VENV),$(call unless_installed,installed-eval.txt,requirements-eval.txt))
 EVAL_VENV := $(if $(INSTALL_EVAL),$(ROOT)/.venv/installed-eval.txt)
 $(ROOT)/.venv/installed-dev.txt: $(ROOT)/.venv/installed-eval.txt

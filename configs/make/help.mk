@@ -23,7 +23,7 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (found: $(or $(OWN),none))
   make build-dataset-NAME shards-NAME train-model-NAME
 
   make verify                   every file checked against its manifest
-  make test | bench | lint      the tests; speed measured beside other programs (bench-text, bench-train); ruff
+  make test | bench | lint      the tests; speed compared with other programs (bench-text, bench-train); ruff
   make help-variables           all variables and their values
   make help-tiny-plm            what the variables and settings of tiny-plm are called here
   make docker-build docker-all  the image; the whole chain in it
@@ -39,7 +39,7 @@ export HELP
 help:
 	@echo "$$HELP"
 
-# The Makefile's variables with their comments, as it has them, and with the values that they have now.
+# The Makefile's variables, with their comments and their present values.
 VARIABLES = $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
 help-variables:
 	@env $(foreach v,$(VARIABLES),$(v)=$(call quote,$($(v)))) awk ' \

@@ -1,7 +1,7 @@
 # The lock: one run at a time works in a DATA folder.
 #
-# Goals that work in DATA run in a second make, under the lock. With -n, -q and -t make only looks: no lock.
-# FLOW is set in the make that knows the rules of the flow.
+# Goals that work in DATA run in a second make, under the lock. With -n, -q and -t no recipe runs: no lock.
+# FLOW is set in the make that reads the rules of the flow.
 
 UNLOCKED := help help-variables help-tiny-plm demo clean-demo test bench bench-text bench-train lint \
   docker-build docker-all
@@ -11,9 +11,9 @@ FLOW := $(and $(GOALS),$(SUZURI_LOCK)$(strip $(LOOKING)))
 
 ifneq ($(if $(FLOW),,$(GOALS)),)
 
-# Unless the user gives -j, the work for one goal is parallel, and goals follow one another: `make clean-text shards`.
+# Unless the user gives -j, a goal's work runs in parallel, and goals run one after another: `make clean-text shards`.
 INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
-# Named, so that hold-lock knows if this make was killed while hold-lock started.
+# hold-lock gets this process id, to see if this make was killed while hold-lock started.
 THIS_MAKE := $(shell echo $$PPID)
 .PHONY: $(GOALS) locked
 $(GOALS): locked ; @:

@@ -1,4 +1,4 @@
-# The results matrix of `make eval`: a row per model or baseline, a column per task.
+# The results matrix of `make eval`: a row for the last model and per baseline, a column per task.
 #
 # A row is a folder of results, eval/tasks/ROW/TASK.json, made by `finetune $(ROW.…) TASK`.
 

@@ -1,4 +1,4 @@
-# The stages of training: which models there are, each from which recipe, dataset and predecessor.
+# The stages of training: the models, each with its recipe, dataset and predecessor.
 #
 # list-stages reads the recipes and prints make's assignments: MODELS and OWN_MODELS; for each model M RECIPE.M,
 # DATASET.M, INIT.M (the model that M continues, if any) and CONFIG.M (its model_config_file, if any).

@@ -1,3 +1,3 @@
-"""suzuri: the pure functions behind the tools in bin/."""
+"""suzuri: the code behind the tools in bin/."""
 
 __version__ = "0.1.0"

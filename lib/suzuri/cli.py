@@ -1,4 +1,4 @@
-"""The frame of every tool in bin/: its parser, its exit status and its summary line.
+"""What all tools in bin/ share: the argument parser, exit statuses and the summary line.
 
 A tool is a `main(argv) -> None` that is passed to `run`. It imports its heavy modules only after `parse_args`, so that
 `--help` answers at once.
@@ -32,7 +32,7 @@ def enter_venv() -> None:
 
 
 def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
-    """The parser of a tool with this docstring: the text before `Example:` is the description."""
+    """The parser of a tool with the docstring `doc`: what comes before `Example:` is the description."""
     about, _, example = doc.partition("Example:")
     p = argparse.ArgumentParser(
         prog=TOOL,
@@ -51,20 +51,20 @@ def add_stats_option(p: argparse.ArgumentParser) -> None:
 
 
 def add_retry_options(p: argparse.ArgumentParser) -> None:
-    """Those of the tools that download; they are the arguments of sources.http.read with these names."""
+    """Add the options of tools that download: the arguments of sources.http.read with the same names."""
     p.add_argument(
-        "--retries", type=count, default=8, metavar="N", help="tries in a row without a new byte (default 8)"
+        "--retries", type=count, default=8, metavar="N", help="give up after N retries without a new byte (default 8)"
     )
     seconds = {"type": float, "metavar": "SECONDS"}
-    p.add_argument("--timeout", default=60, **seconds, help="longest silence of a connection (default 60)")
-    p.add_argument("--wait", default=1, **seconds, help="before the first retry, then doubled (default 1)")
+    p.add_argument("--timeout", default=60, **seconds, help="reconnect after this long without data (default 60)")
+    p.add_argument("--wait", default=1, **seconds, help="wait before the first retry, then doubled (default 1)")
 
 
 def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt") -> None:
     """Run `main(argv)`; turn failures into one line on stderr and an exit status.
 
     0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the reader downstream
-    has gone, like any C filter. `requirements` is the file in configs/ that names the packages that the tool needs.
+    is gone, as C filters are. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
     enter_venv()
     try:

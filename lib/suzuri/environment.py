@@ -1,7 +1,7 @@
-"""Settings of the whole process: where the project is, the tool's name, and what libraries take from the environment.
+"""Process-wide settings: the project's folder, the tool's name, and the environment variables that libraries read.
 
-Every such setting is made here, once, and before the library that reads it is imported: all modules that need one
-import this one, and `cli` does so first of all.
+Each is set here, once, before the library that reads it is imported: all modules that need one import this module,
+and `cli` imports it first.
 """
 
 import ctypes
@@ -9,13 +9,13 @@ import os
 import sys
 
 SETTINGS = {
-    # NumPy's BLAS starts a thread per core, which no tool uses: a tenth of a second of CPU each time.
+    # NumPy's BLAS would start a thread per core. No tool uses them, and they cost a tenth of a second of CPU per start.
     "OPENBLAS_NUM_THREADS": "1",
-    # torch's threads sleep while they wait; those that spin lose much of their time beside other busy processes.
+    # torch's threads sleep while they wait: threads that spin lose much time when other processes are busy.
     "OMP_WAIT_POLICY": "PASSIVE",
     # make runs as many tools at a time as there are cores.
     "TOKENIZERS_PARALLELISM": "false",
-    # transformers' advice (special ids, attention, a new head) is about other uses; our tools have their own bars.
+    # transformers' warnings (special ids, attention, a new head) are about other uses; our tools have their own bars.
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
@@ -23,7 +23,7 @@ for _name, _value in SETTINGS.items():
     os.environ.setdefault(_name, _value)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-TOOL = os.path.basename(os.path.realpath(sys.argv[0]))  # the program itself, whatever symbolic link it was called by
+TOOL = os.path.basename(os.path.realpath(sys.argv[0]))  # the program's own name, not a symbolic link's
 
 
 def install(requirements: str) -> str:
@@ -34,8 +34,8 @@ def install(requirements: str) -> str:
 def keep_memory() -> None:
     """Ask glibc's malloc to keep what is freed, up to 2 GB, for the next allocation.
 
-    Blocks of text and activations on a CPU are hundreds of kilobytes to tens of megabytes each. Returned to the kernel
-    and taken again, each costs a page fault per 4 KB. Without glibc nothing happens.
+    Blocks of text and activations on a CPU are hundreds of kilobytes to tens of megabytes each. If they are returned to
+    the kernel and taken again, each costs a page fault per 4 KB. Without glibc this does nothing.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
     try:

@@ -9,7 +9,7 @@ from typing import IO
 
 
 def sha256(path: str) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -37,14 +37,14 @@ def unlink_quietly(path: str) -> None:
 
 
 def disk_size(path: str) -> int:
-    """Bytes of a file, or of all files below a folder, through symbolic links; 0 if there is nothing."""
+    """Bytes of a file, or of all files below a folder, following symbolic links; 0 if it does not exist."""
     if os.path.isdir(path):
         return sum(disk_size(os.path.join(path, name)) for name in os.listdir(path))
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def free_space(folder: str) -> int:
-    """Bytes that we may still use on the file system of `folder`, or of its nearest parent that exists."""
+    """Bytes still available on the file system of `folder`, or of its nearest parent that exists."""
     folder = os.path.abspath(folder)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)

@@ -1,8 +1,8 @@
-"""A lock for one run at a time in a folder, which leaves no processes of a killed run behind.
+"""A lock that lets one run at a time work in a folder, and that leaves no processes of a killed run behind.
 
-The lock belongs to the process tree of the command: all inherit its descriptor, so that it is free when the last of
-them has ended. That is hastened from both sides: PR_SET_PDEATHSIG ends the tree when what is above it dies, and
-orphans of a command that dies are collected and ended here.
+The lock belongs to the command's process tree: every process inherits its descriptor, so the lock is free when the
+last of them has ended. PR_SET_PDEATHSIG ends this process when its parent dies, and the command when this process
+dies. If the command is killed, the processes that it leaves behind become children of this one and are ended here.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ def _acquire(path, wait):
             holder = os.pread(fd, 100, 0).decode().strip() or "unknown"
             if time.monotonic() > deadline:
                 raise DataError(
-                    path, f"another run (process {holder}) is at work here; wait for it or end it"
+                    path, f"another run (process {holder}) is using this folder; wait for it or end it"
                 ) from None
             if not reported:
                 note(f"{path}: waiting for process {holder} to end")
@@ -42,12 +42,12 @@ def _acquire(path, wait):
 
 
 def run_locked(path: str, command: list[str], wait: float, parent: int | None = None) -> int:
-    """Run `command` under the lock PATH, waited for `wait` seconds; returns its exit status, or 128 + its signal.
+    """Run `command` with the lock PATH, after at most `wait` seconds; returns its exit status, or 128 + its signal.
 
     `parent` is the process that asked for it. If that was killed while this one started, nothing is run.
     """
     parent = parent or os.getppid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, we end, too
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, we end too
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children
     if os.getppid() != parent:
         return 128 + signal.SIGTERM

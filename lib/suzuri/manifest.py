@@ -1,4 +1,4 @@
-"""Manifests: what a finished folder holds, what it was made from, with which settings and counts."""
+"""Manifests: what a finished folder contains, what it was made from, and with which settings and counts."""
 
 import json
 import os
@@ -16,9 +16,9 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def replacing_folder(path: str) -> Iterator[str]:
-    """Work in PATH.part/, renamed to PATH/ at the end. This replaces a folder that this tool made before.
+    """Yield PATH.part/, a folder to work in, which is renamed to PATH/ at the end.
 
-    Any other folder with files in it is refused.
+    A PATH that this tool made before is replaced; any other folder with files in it is refused.
     """
     path = os.path.normpath(path)
     refuse_others_folder(path)
@@ -36,7 +36,7 @@ def replacing_folder(path: str) -> Iterator[str]:
 
 
 def refuse_others_folder(path: str) -> None:
-    """Raise DataError unless PATH can be replaced: missing, an empty folder, or with this tool's files only."""
+    """Raise DataError unless PATH can be replaced: it is missing, empty, or holds only this tool's files."""
     if not os.path.exists(path):
         return
     if not os.path.isdir(path):
@@ -45,13 +45,13 @@ def refuse_others_folder(path: str) -> None:
     if not names:
         return
     if MANIFEST not in names:
-        raise DataError(path, f"holds files but no {MANIFEST}, so it was not made by {TOOL}; give another folder")
+        raise DataError(path, f"holds files but no {MANIFEST}, so {TOOL} did not make it; choose another folder")
     manifest = read_manifest(path)
     if manifest.get("tool") != TOOL:
-        raise DataError(path, f"was made by {manifest.get('tool')}, not by {TOOL}; give another folder")
+        raise DataError(path, f"was made by {manifest.get('tool')}, not by {TOOL}; choose another folder")
     ours = {MANIFEST, *manifest["unlisted"], *(name.split("/")[0] for name in manifest["outputs"])}
     if strangers := sorted(set(names) - ours):
-        raise DataError(path, f"{strangers[0]} in it is not {TOOL}'s and would be lost; move it away")
+        raise DataError(path, f"holds {strangers[0]}, which {TOOL} did not make and would remove; move it away")
 
 
 def write_manifest(
@@ -66,8 +66,8 @@ def write_manifest(
     """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
     `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Every file in the
-    folder is an output, except those below a name in `unlisted` (event logs with times in them). No times, no host
-    names: equal work gives equal bytes.
+    folder is an output, except .part files and those below a name in `unlisted` (event logs with times in them). The
+    manifest has no times and no host names: equal work gives equal bytes.
     """
     name = os.path.abspath(name or folder)
     outputs = {}
@@ -93,7 +93,7 @@ def write_manifest(
 
 
 def recorded_sha256(path: str) -> str:
-    """sha256 of a file, from the record that fetch-url left beside it if that still fits; of a folder's manifest."""
+    """The sha256 of a file (from fetch-url's record beside it, if that still fits) or of a folder's manifest."""
     if os.path.isdir(path):
         return sha256(os.path.join(path, MANIFEST))
     try:
@@ -138,7 +138,7 @@ def verify(folder: str) -> Iterator[tuple[str, str | None]]:
             yield path, GONE
         else:
             same = (recorded_sha256(path) if os.path.isdir(path) else sha256(path)) == recorded
-            yield path, None if same else f"is not what {folder} was made from"
+            yield path, None if same else f"has changed since {folder} was made from it"
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if os.path.isfile(path) and name not in manifest["outputs"] and name not in (MANIFEST, *manifest["unlisted"]):
@@ -146,7 +146,7 @@ def verify(folder: str) -> Iterator[tuple[str, str | None]]:
 
 
 def folders_with_manifest(folder: str) -> Iterator[str]:
-    """FOLDER itself, or those below it, with a manifest.json; unfinished .part folders are left out."""
+    """FOLDER itself or the folders below it, if they have a manifest.json; unfinished .part folders are left out."""
     for directory, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(d for d in subfolders if not d.endswith(".part"))
         if MANIFEST in names:
@@ -157,7 +157,7 @@ def folders_with_manifest(folder: str) -> Iterator[str]:
 def read_counts(paths: Iterable[str], report: Callable[[str], None] | None = None) -> dict[str, dict]:
     """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}.
 
-    A missing file is reported, and no reason to lose finished work.
+    A missing file is only reported: finished work is not lost because of it.
     """
     counts = {}
     for path in paths:
@@ -166,7 +166,7 @@ def read_counts(paths: Iterable[str], report: Callable[[str], None] | None = Non
                 counts |= json.load(f)
         except FileNotFoundError:
             if report:
-                report(f"{path}: not there; its counts are missing in the manifest")
+                report(f"{path}: not found; the manifest will not have its counts")
         except (ValueError, TypeError) as e:
-            raise DataError(path, f"not counts in JSON ({e})") from None
+            raise DataError(path, f"not a JSON file of counts ({e})") from None
     return counts

@@ -1,15 +1,15 @@
-"""Work shared among forked processes, with its results in the order of the work.
+"""Work shared among forked processes, with results in the order of the input.
 
-Two ways, since work comes in two forms:
+There are two ways, for two kinds of work:
 
-* `ordered_map`: this process reads the blocks and takes the results, which are small; workers compute. This is the
+* `ordered_map`: this process reads the blocks and collects the results, which are small; workers compute. This is the
   pool of concurrent.futures with a bounded number of blocks in it.
 * `work_in_turns`: the results are as large as the input, so the workers themselves read the input and write the
-  output, in turns, and no text goes from one process to another. Through the pool, `split-sentences` takes a fifth
-  more CPU, and the ranges of `shuffle-split`, each a share of its --memory, would be in memory three times.
+  output, in turns, and no text goes from one process to another. With the pool, `split-sentences` takes a fifth more
+  CPU, and the ranges of `shuffle-split`, each of them a share of its --memory, would be in memory three times.
 
-Both end with DataError when a worker dies. Ctrl-C ends the workers without a word, and they do not outlive this process
-even when it is killed by kill -9.
+Both raise DataError when a worker dies. Ctrl-C ends the workers silently, and they do not outlive this process, even
+if it is killed with kill -9.
 """
 
 import ctypes
@@ -32,13 +32,14 @@ OUT_OF_MEMORY = "out of memory? Ask for less (--jobs, --memory)"
 
 
 def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process. Not on Linux: then a killed run's children live until their pipes break."""
+    """Set an attribute of this process. Other systems than Linux have none: a killed run's children live until their
+    pipes break."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def begin_worker(parent: int) -> None:
-    """Prepare a forked process: it leaves Ctrl-C to its parent (a process id) and is killed when that one ends."""
+    """Prepare a forked process: it ignores Ctrl-C and is killed when `parent` (a process id) ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -73,11 +74,11 @@ def work_in_turns(
     read(position) -> (item, next position), item None at the end; `start` is the first position.
     work(item) -> result.
     write(result, state) -> state.
-    progress(n): n more of len(item) are done.
+    progress(n) is called when n more units of len(item) are done.
 
-    Whichever worker is free reads the next item; whichever has the result whose turn it is writes it. So results are
-    written in the order in which items were read. A worker holds up to `ahead` results that wait for their turn.
-    Raises what a worker raised.
+    A free worker reads the next item, and the worker that has the next result writes it, so results are written in the
+    order in which items were read. A worker holds up to `ahead` results that wait for their turn. Raises what a worker
+    raised.
     """
     if jobs == 1:
         item, position = read(start)
@@ -111,7 +112,7 @@ def work_in_turns(
     finally:
         for worker in workers:
             if worker.pid:
-                worker.kill()  # at the end, or after a failure: it has nothing to lose
+                worker.kill()  # the work is done or has failed, so nothing is lost
                 worker.join()
 
 
@@ -123,21 +124,21 @@ def _check(worker):
 
 
 class Shared:
-    """What the workers of `work_in_turns` pass round."""
+    """What the workers of `work_in_turns` share."""
 
     def __init__(self, start, state, most):
         self.position = FORK.SimpleQueue()  # (number of the next item to read, its position); whoever has it reads
         self.position.put((0, start))
         self.state = FORK.SimpleQueue()
         self.state.put(state)
-        # It is the turn of result i when the semaphore i % most is up; at most so many results wait at a time.
+        # Result i may be written when semaphore i % most is up; at most `most` results wait at a time.
         self.turns = [FORK.Semaphore(i == 0) for i in range(most)]
         self.done = FORK.Value("q", 0, lock=False)  # total len(item) of what is written
-        self.failure, self.tell_failure = FORK.Pipe(duplex=False)  # an exception; the first one counts
+        self.failure, self.tell_failure = FORK.Pipe(duplex=False)  # an exception; only the first is read
 
 
 def _take_turns(read, work, write, shared, ahead, parent):
-    """What a worker does, to the end of the input."""
+    """The work of one worker, to the end of the input."""
     begin_worker(parent)
     results = []  # (number of the item, its length, its result), to be written
     try:
@@ -151,7 +152,7 @@ def _take_turns(read, work, write, shared, ahead, parent):
             _write_results(write, shared, results, ahead)
         _write_results(write, shared, results, 1)
     except Exception as e:
-        e.add_note(traceback.format_exc())  # shown where the exception is a mistake in the program
+        e.add_note(traceback.format_exc())  # shown if the exception is a bug
         with suppress(OSError):
             shared.tell_failure.send(e)
 

@@ -14,7 +14,7 @@ def note(message: str) -> None:
 
 
 class Progress:
-    """A bar on stderr when that is a terminal and this tool is the last of its pipe.
+    """A bar on stderr, if that is a terminal and this tool is the last of its pipe.
 
     In `a | b | c` all three would draw over one another; only the one whose stdout is not a pipe draws.
     """
@@ -33,7 +33,7 @@ class Progress:
             self.bar.update(n)
 
     def skip(self, n: int) -> None:
-        """`n` were done by an earlier run: they are on the bar, but not in its speed."""
+        """`n` were done by an earlier run: they count in the bar, but not in its speed."""
         if self.bar is not None:
             self.bar.initial = self.bar.n = n
             self.bar.refresh()
@@ -46,7 +46,7 @@ class Progress:
             self.bar.write(f"{TOOL}: {message}", file=sys.stderr)
 
     def expect(self, n: int) -> None:
-        """`n` more will come, which was not known at the start."""
+        """`n` more are to come, which was not known at the start."""
         if self.bar is not None:
             self.bar.total = (self.bar.total or 0) + n
             self.bar.refresh()

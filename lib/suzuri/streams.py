@@ -9,14 +9,14 @@ from typing import BinaryIO
 from suzuri.environment import keep_memory
 from suzuri.progress import Progress, note
 
-PIPE = 1 << 20  # bytes; what Linux allows everybody
+PIPE = 1 << 20  # bytes; the most that Linux allows without privileges
 BLOCK = 1 << 18  # bytes of lines; a block and what is made of it should stay in the processor's cache
 
 
 def widen(fd: int) -> None:
     """Let a pipe hold PIPE bytes, not 64 kB, so that the tools at its ends wait for one another less often.
 
-    The pipe from xz to shuffled text took 3.4 times as long as xz alone with 64 kB, and takes 2.3 times with 1 MB.
+    The pipe from xz to shuffled text takes 3.4 times as long as xz alone with 64 kB, and 2.3 times with 1 MB.
     """
     with suppress(OSError, AttributeError):  # not a pipe; too many of them; not on this system
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
@@ -25,7 +25,7 @@ def widen(fd: int) -> None:
 def open_stdin() -> None:
     """Prepare to read standard input, and say so when it is a terminal."""
     if os.isatty(0):
-        note("reading from the terminal (Ctrl-D ends it; --help tells how to use it in a pipe)")
+        note("reading from the terminal (Ctrl-D ends it; --help shows how to use it in a pipe)")
     widen(0)
 
 
@@ -42,7 +42,7 @@ def stdin_blocks() -> Iterator[bytes]:
 
 
 def stdin_lines(progress: Progress) -> Iterator[bytes]:
-    """Standard input as blocks of whole lines, about BLOCK bytes each however the pipe cuts them."""
+    """Standard input as blocks of whole lines, about BLOCK bytes each, however the pipe cuts them."""
     open_stdin()
     keep_memory()
     block, rest = read_lines(b"")
@@ -55,7 +55,7 @@ def stdin_lines(progress: Progress) -> Iterator[bytes]:
 def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
     """Continue to read standard input after `rest` -> (whole lines, about BLOCK bytes; the beginning of the next line).
 
-    At the end of the input the beginning is None; after that the lines are None, too.
+    At the end of the input the beginning is None; after that the lines are None too.
     """
     if rest is None:
         return None, None
@@ -72,7 +72,7 @@ def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
 
 
 def write_all(fd: int, block) -> None:
-    """Write all bytes of a block: os.write to a nearly full disk takes a part of them, and fails only at the next."""
+    """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)
     while view:
         view = view[os.write(fd, view) :]
@@ -84,12 +84,12 @@ def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:
     >>> list(line_blocks([b"a\\nb", b"c\\n", b"d"]))
     [b'a\\n', b'bc\\n', b'd']
     """
-    kept = []  # parts of a line whose end has not come; joined once, so that a line of 2 GB is not copied n² times
+    kept = []  # parts of a line whose end has not come; joined once: a line of 2 GB is not copied for each block
     for block in blocks:
         cut = block.rfind(end)
         if cut < 0:
             kept.append(block)
-            if len(end) > 1:  # it may begin in one block and end in the next
+            if len(end) > 1:  # `end` may begin in one block and end in the next
                 joined = b"".join(kept[-2:])
                 if end in joined:
                     kept[-2:] = []
@@ -108,7 +108,7 @@ def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:
 def stdout() -> Iterator[BinaryIO]:
     """Standard output with a buffer of our own (sys.stdout.buffer has none under PYTHONUNBUFFERED=1).
 
-    Flushed on leaving, so that a full disk or a reader that has gone is an error and not lost.
+    Flushed at the end, so that a full disk or a reader that is gone raises an error here.
     """
     widen(1)
     out = open(1, "wb", buffering=1 << 20, closefd=False)

@@ -1,4 +1,4 @@
-"""A shard as text, and its figures."""
+"""The text of a shard, and its figures."""
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def lengths_table(shard: Shard) -> dict[str, float]:
 
 
 def pieces_table(shard: Shard, tokenizer: TokenizerFolder) -> dict[str, float]:
-    """{name: number} of how the tokenizer cut the text of a shard; [CLS] and [SEP] are left out of all.
+    """{name: number} of how the tokenizer cut the text of a shard; [CLS] and [SEP] are never counted.
 
     Pieces per word and the whole words (known, and one piece each) are only given for `wordpiece`: the others
     do not mark where words begin.

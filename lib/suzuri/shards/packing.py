@@ -14,7 +14,7 @@ class Packer:
     unit "document": the lines up to a blank one are joined; a sequence takes as many whole lines as fit, and
     only a line longer than a sequence is cut.
 
-    Ids stay in the order in which they come: to pack is to choose lengths. `encode` is an encoder of
+    Ids stay in order: packing only chooses the lengths of the sequences. `encode` is an encoder of
     suzuri.tokenizer.encoding. `lines`, `documents` and `lines_cut` count what has been packed.
     """
 
@@ -31,7 +31,7 @@ class Packer:
         ids, lengths = self.encode(texts)
         self.lines += len(texts)
         self.lines_cut += int((lengths > self.room).sum())
-        # 1000 ids are 1 full sequence of 510 and 490 over; no ids are one empty sequence.
+        # With room for 510, 1000 ids are 1 full sequence and 490 left over; no ids are one empty sequence.
         full = np.maximum(lengths - 1, 0) // self.room
         over = lengths - full * self.room
         if self.unit == "line":

@@ -92,7 +92,7 @@ class ShardWriter:
 class Shard:
     """A shard mapped read-only: `tokens`, `offsets` (NumPy arrays over the map, nothing copied), `metadata`.
 
-    Raises DataError for a file that is not a shard, of another version, or shorter than its header says.
+    Raises DataError for a file that is not a shard, is of another version, or has another size than its header says.
     """
 
     def __init__(self, path: str):

@@ -14,7 +14,7 @@ from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST
 from suzuri.streams import read_blocks, write_all
 
-# (first bytes, commands of which the first one installed is taken, Debian package of the last one).
+# (first bytes, commands of which the first that is installed is used, Debian package of the last one).
 # lbzip2 uses all cores, and bzip2 is by far the slowest of these.
 KINDS = (
     (rb"\xfd7zXZ\x00", (["xz", "-dcq", "-T0"],), "xz-utils"),
@@ -24,7 +24,7 @@ KINDS = (
     (rb"", (["cat"],), "coreutils"),
 )
 MAGIC_SIZE = 10
-# What these tools say when their output fails.
+# What these tools print when they cannot write their output.
 NOT_WRITTEN = re.compile("write error|write\\(|no space left|file too large|quota exceeded", re.I)
 NOT_DATA = re.compile(r"\..*|_SUCCESS|.*\.part|.*\.part\.json")
 
@@ -51,9 +51,9 @@ def data_files(folder: str) -> list[str]:
 def unpack(source: BinaryIO | Iterator[bytes], name: str, sink: Callable[[bytes], None] | None = None) -> None:
     """Unpack `source` (a binary file with fileno(), or an iterator of blocks) to standard output.
 
-    The tool writes there by itself, so this costs nothing here; with `sink`, that function gets the blocks instead.
+    The tool itself writes there, so no output passes through this process; with `sink`, that function gets the blocks.
     Raises DataError, with `name`, if the data are damaged or cut short, even after some output; BrokenPipeError when
-    the reader downstream has gone.
+    the reader downstream is gone.
     """
     seekable = hasattr(source, "seekable") and source.seekable()
     if seekable:
@@ -103,7 +103,7 @@ def unpack(source: BinaryIO | Iterator[bytes], name: str, sink: Callable[[bytes]
 
 
 def _feed(pipe, head, rest):
-    """Write everything to the tool's stdin. If the tool ends before, its status says why."""
+    """Write everything to the tool's stdin. If the tool ends earlier, its exit status says why."""
     with pipe:
         try:
             write_all(pipe.fileno(), head)
@@ -128,7 +128,7 @@ class Joiner:
 
     def __init__(self):
         self.tail = b""  # the last two bytes written
-        self.between = False  # has a file ended since
+        self.between = False  # has a file ended since then
 
     def write(self, block: bytes) -> None:
         if self.between and self.tail:

@@ -24,9 +24,9 @@ def download(
 ) -> dict:
     """Fetch `url` to `path`, which appears only when whole -> {url, size, sha256, etag, last_modified, resumed}.
 
-    Unfinished work is PATH.part, and PATH.part.json describes the file that it is a part of. Both outlive a failure or
-    a kill, and the next call continues from there (`resumed`: bytes that it found). With `record`, what is returned is
-    kept beside the file as PATH.json. `sha256` is checked; `options` are those of `http.read`.
+    Unfinished work is PATH.part, and PATH.part.json describes the file that it is a part of. Both survive a failure
+    or a kill, and the next call continues from there (`resumed`: bytes that it found). With `record`, all but `resumed`
+    is kept beside the file as PATH.json. `sha256` is checked; `options` are those of `http.read`.
     """
     if os.path.isdir(path):
         raise DataError(path, "is a folder; give the name of a file in it")
@@ -79,8 +79,8 @@ def download(
             answer |= {k: known[k] for k in ("etag", "last_modified") if known[k]}
             os.fsync(f.fileno())
             if record:
-                # At whatever moment a kill comes, there is no PATH with another file's record: PATH.json
-                # changes only while there is no PATH. It must not be older than PATH (manifest.recorded_sha256).
+                # Whenever a kill comes, PATH does not have another file's record: PATH.json changes only
+                # while there is no PATH. It must not be older than PATH (manifest.recorded_sha256).
                 _write_json(side, answer)
                 unlink_quietly(path)
                 os.rename(side, f"{path}.json")

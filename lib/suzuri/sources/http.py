@@ -1,7 +1,7 @@
-"""Files and folders read over HTTP(S), or from disk, through connections that drop, stall or refuse for a while.
+"""Files and folders read from disk or over HTTP(S), despite connections that drop, stall or are refused for a while.
 
-`read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is made of it: each
-byte once, in order. (`download` is the other use: to a file.)
+`read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is built on it
+and yields each byte once, in order; `download` is built on it, too, and writes a file.
 """
 
 import email.utils
@@ -25,13 +25,13 @@ from suzuri.progress import Progress
 BLOCK = 1 << 18
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 USER_AGENT = f"suzuri/{__version__} (tool chain that pre-trains Japanese BERTs; Python-urllib/{PYTHON})"
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # worth another try; any other error status is an answer
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # worth another try; any other error status is final
 LONGEST_WAIT = 60  # seconds between two tries, unless the server asks for more with Retry-After …
 LONGEST_OBEYED = 600  # … up to this
 
 
 class NotFound(DataError):
-    """The server, or the disk, says that it does not have this."""
+    """The server or the disk does not have this."""
 
 
 def local_path(url: str) -> str | None:
@@ -41,19 +41,19 @@ def local_path(url: str) -> str | None:
         return url
     if scheme.lower() in ("http", "https"):
         if not rest.partition("/")[0]:
-            raise DataError(url, "it names no server")
+            raise DataError(url, "does not name a server")
         return None
     if scheme.lower() == "file":
-        return unquote(rest[rest.find("/") :])  # file://localhost/path, too
+        return unquote(rest[rest.find("/") :])  # also file://localhost/path
     raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
 
 
 def connect(url: str, offset: int, known: dict | None, timeout: float):
     """GET `url` from byte `offset` on -> (response, the offset at which it starts, description of the file).
 
-    The description is {url, size, etag, last_modified}, with None where the server does not say. `known` is that of
-    the bytes that are here already. If the file has changed since, or may have (the server does not know Range, or
-    sends neither ETag nor Last-Modified), the response starts at 0.
+    The description is {url, size, etag, last_modified}, with None where the server does not say. `known` describes
+    the file that the bytes already here are from. If the file has changed since, or may have (the server does not know
+    Range, or sends neither ETag nor Last-Modified), the response starts at 0.
     """
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if offset and not (known["etag"] or known["last_modified"]):
@@ -110,7 +110,7 @@ def read(
 
     Offsets follow one another, except that they return to 0 when the file must be read again from its beginning. A
     connection that drops, is silent for `timeout` seconds or answers "busy" is opened again after `wait` seconds, which
-    double each time. After `retries` tries in a row without a new byte this gives up. Raises NotFound, DataError.
+    double each time. It gives up after `retries` retries without a new byte. Raises NotFound, DataError.
     """
     path = local_path(url)
     if path is not None:
@@ -149,7 +149,7 @@ def read(
             raise DataError(url, f"{problem}; gave up after {retries} more tries; run again to continue")
         seconds = max(min(wait * 2 ** (failures - 1), LONGEST_WAIT), asked_wait)
         if say:
-            say(f"{url}: {problem}; again in {seconds:g} s ({failures} of {retries})")
+            say(f"{url}: {problem}; trying again in {seconds:g} s ({failures} of {retries})")
         sleep(seconds)
 
 
@@ -168,7 +168,7 @@ def _read_local(url, path):
 
 def _refusal(url, e):
     if e.code in (404, 410):
-        return NotFound(url, f"{e.code}: no longer there; find its new address and give it (make … *_URL=https://…)")
+        return NotFound(url, f"{e.code}: not there; find its new address and set it (make … *_URL=https://…)")
     return DataError(url, f"the server refuses: {e.code} {e.reason}; try another address (make … *_URL=https://…)")
 
 
@@ -192,8 +192,8 @@ def _retry_after(text):
 def stream(url: str, *, sha256: str | None = None, progress: Progress | None = None, **options) -> Iterator[bytes]:
     """Yield the bytes of `url`, each once, whatever happens to the connection. `options` are those of `read`.
 
-    A server without Range sends the beginning again: its hash is compared with that of what was yielded, and it is left
-    out. Raises DataError when they differ: the reader has half of another file.
+    A server without Range sends the beginning again: its hash is compared with that of what was yielded, and it is not
+    yielded again. Raises DataError when they differ: the reader then has half of another file.
     """
     sent, digest, again = 0, hashlib.sha256(), None
     for now, offset, block in read(url, **options):

@@ -95,7 +95,7 @@ def _shards(url, names):
 
 
 class Abandoned(Exception):
-    """This download ends because another one of the same dump has failed."""
+    """Raised in a download when another one of the same dump has failed."""
 
 
 def download_shards(
@@ -104,7 +104,7 @@ def download_shards(
     """Fetch the shards of `dump` into `folder` -> the number of those that were there already.
 
     An unfinished one is continued; those with their final name are whole. Local shards are linked, not copied, where
-    the file system allows it: such a dump has tens of gigabytes. `options` are those of `http.read`.
+    the file system allows it: a dump is tens of gigabytes. `options` are those of `http.read`.
     """
     stop = threading.Event()
 
@@ -113,7 +113,7 @@ def download_shards(
             raise Abandoned
 
     class SharedProgress:
-        """The one progress bar of all downloads, which also ends the others when one has failed."""
+        """The progress bar that all downloads share; it also ends the others when one has failed."""
 
         expect = staticmethod(progress.expect if progress else lambda n: None)
 
@@ -138,7 +138,7 @@ def download_shards(
         for done in as_completed([pool.submit(fetch, *item) for item in missing.items()]):
             done.result()
     except http.NotFound:
-        stop.set()  # and wait: the caller may start again, when nobody else may write into the folder
+        stop.set()  # and wait: if the caller starts again, nothing else may write into the folder
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     finally:
@@ -169,17 +169,17 @@ def _link(source, path):
     return True
 
 
-# The folder of the shards is made as FOLDER.part/, which outlives a kill; FOLDER.part/source.part names their dump.
+# The shards' folder is made as FOLDER.part/, which survives a kill; FOLDER.part/source.part names their dump.
 
 
 def open_part(folder: str, dump: Dump) -> str:
     """FOLDER.part/, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
     part = f"{folder}.part"
-    if not os.path.exists(os.path.join(part, MANIFEST)):  # if so, close_part was killed while it removed FOLDER
+    if not os.path.exists(os.path.join(part, MANIFEST)):  # if it has one, close_part was killed while removing FOLDER
         refuse_others_folder(folder)
     if _source(part) != dump.url:
         shutil.rmtree(part, ignore_errors=True)
-        if _source(folder) == dump.url:  # asked for again: keep what is still as it was
+        if _source(folder) == dump.url:  # the same dump again: keep the files that have not changed
             for name, was in read_manifest(folder)["outputs"].items():
                 path = os.path.join(folder, name)
                 if os.path.exists(path) and sha256(path) != was["sha256"]:
@@ -195,7 +195,7 @@ def open_part(folder: str, dump: Dump) -> str:
 
 
 def close_part(folder: str, dump: Dump) -> None:
-    """Write the manifest of FOLDER.part/, which is whole, and put it in FOLDER's place."""
+    """Write the manifest of FOLDER.part/, which has all shards, and put it in FOLDER's place."""
     part = f"{folder}.part"
     write_manifest(part, counts={"shards": len(dump.shards)}, settings={"source": dump.url}, name=folder)
     if os.path.exists(folder):

@@ -1,17 +1,17 @@
-"""Classes of characters that all rooms share, each defined once, as the inside of a regular expression's [...]."""
+"""Character classes that all modules share, each defined once, as the inside of a regular expression's [...]."""
 
 import re
 from collections.abc import Iterator
 
-# What str.split takes for white space, without the line feed and the two frequent blanks. Each becomes a space,
-# "line separators" too: only a line feed ends a line.
+# What str.split takes for white space, except the line feed and the two common blanks in SPACE. Each becomes a space,
+# even a "line separator": only a line feed ends a line.
 BLANKS = "\t\x0b\x0c\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f"
 SPACE = " \u3000"
 
-# Characters without a shape of their own, which no text keeps: controls, soft hyphen, zero-width and direction marks,
-# invisible operators and fillers, variation selectors, tags, the byte order mark, the place of an object that is not
-# here, private use (nobody else knows what it means), halves of surrogate pairs, noncharacters. Without the zero-width
-# joiner a family emoji falls into its members: three good emoji. U+FFFD stays, it shows where bytes were invalid.
+# Characters without a visible form, removed from all text: controls, soft hyphen, zero-width and direction marks,
+# invisible operators and fillers, variation selectors, tags, the byte order mark, the object replacement character,
+# private use (its meaning is not public), halves of surrogate pairs, noncharacters. Without the zero-width joiner a
+# family emoji falls apart into its members: three good emoji. U+FFFD stays: it shows where bytes were invalid.
 REMOVED = (
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ud800-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\ufffe\uffff"
@@ -22,9 +22,9 @@ REMOVED_RUN = re.compile(f"[{REMOVED}]+")
 HIRAGANA = "ぁ-ゖ"
 KATAKANA = "ァ-ヺ"
 HALF_WIDTH_KATAKANA = "ｦ-ｯｱ-ﾝ"
-# Marks that lengthen or repeat a kana. A text of nothing else is not Japanese: ・・・ーー
+# Marks that lengthen or repeat a kana. A text of these alone is not Japanese: ・・・ーー
 KANA_MARKS = "ーゝゞヽヾ"
-# Kanji, with the signs that are written in their place (人々, 二〇年, 〻); the hexagrams between U+4DC0 and U+4DFF are
+# Kanji, and the signs written in place of one (人々, 二〇年, 〻); the hexagrams between U+4DC0 and U+4DFF are
 # not among them.
 HAN = "々〇〻\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 JAPANESE = HIRAGANA + KATAKANA + HALF_WIDTH_KATAKANA + HAN

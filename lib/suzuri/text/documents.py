@@ -1,4 +1,4 @@
-"""Documents in blocks of lines, as they flow between the tools: one sentence per line, one empty line in between."""
+"""Documents in blocks of lines, as they flow between tools: a sentence per line, an empty line between documents."""
 
 import re
 from typing import BinaryIO
@@ -22,8 +22,8 @@ class DocumentWriter:
 
     def __init__(self, out: BinaryIO):
         self.out = out
-        self.begun = False  # was anything written
-        self.gap = False  # is an empty line to come before the next line
+        self.begun = False  # has anything been written
+        self.gap = False  # must an empty line come before the next line
 
     def write(self, block: bytes) -> None:
         lines = block.strip(b"\n")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-END = {"line": b"\n", "document": b"\n\n"}  # what ends a record; it is a part of it, in memory and on disk
+END = {"line": b"\n", "document": b"\n\n"}  # the end of a record, and a part of it, in memory and on disk
 # (?>…)++ and not (?:…)++, which Python before 3.11.5 (Debian 12 has 3.11.2) mismatches where … can backtrack.
 DOCUMENT = re.compile(rb"((?>[^\n]+\n)++)\n")
 PORTION = 1 << 20  # bytes moved at a time: about what a core's own cache holds
@@ -111,7 +111,7 @@ def portions(records: Records) -> Iterator[Records]:
 def sorted_distinct(records: Records) -> Records:
     """Records in order of (hash, content), exact duplicates dropped."""
     records = records.take(np.argsort(records.hashes))
-    again = records.hashes[1:] == records.hashes[:-1]  # [n - 1]: has the next one the same hash?
+    again = records.hashes[1:] == records.hashes[:-1]  # [n - 1]: does the next one have the same hash?
     if not again.any():
         return records
     new = np.concatenate(([True], ~again))

@@ -2,14 +2,13 @@
 
 A sentence ends, outside brackets, with 。 ！ ？ or ．, with ♪ or ♡ between Japanese characters, or with a bracket
 that closes after such a mark, 「…。」. A run such as ！？ and a laugh （笑） stay with it. It does not end inside
-brackets, in URLs and numbers, at … alone, or where a particle carries it on: 「…。」と言った stays whole. A bracket
+brackets, in URLs and numbers, at … alone, or where a particle continues it: 「…。」と言った stays whole. A bracket
 without a partner in its line is an ordinary character.
 
-All of this is decided on the text as it was written, before NFKC: that would make ... of … and . of ．.
-Most marks end a sentence without a doubt, and `sentences` decides about them by the characters beside them. The
-others are matched with DOUBT, which is joined from the tables below. A row is a Rule: a regular expression, and
-examples in which | is where a sentence ends. A test splits all examples, and splits them again without their rule:
-then each of them must come out otherwise.
+All of this is decided on the text as it was written, before NFKC, which turns … into ... and ． into a full stop.
+Most marks clearly end a sentence: `sentences` sees that from the characters beside them. The others are matched with
+DOUBT, which is built from the tables below. A row is a Rule: a regular expression, and examples in which | is where a
+sentence ends. A test splits each example with and without its rule: the results must differ.
 """
 
 import re
@@ -27,7 +26,7 @@ CLOSERS = "」｣』)）】〉》"
 BRACKETS = re.escape(OPENERS + CLOSERS)
 KIND = {c: kind for kind, chars in enumerate(PAIRS) for c in chars}
 
-# Brackets without a partner, while a text is split: noncharacters, which are removed from the text itself.
+# What replaces brackets without a partner while a text is split: noncharacters, which the text itself cannot hold.
 STRAY = {ord(c): 0xFDD0 + i for i, c in enumerate(OPENERS + CLOSERS)}
 STRAY_CLOSERS = "".join(chr(STRAY[ord(c)]) for c in CLOSERS)
 
@@ -41,7 +40,7 @@ DIGIT = "0-9０-９"
 NOUN = f"{HAN}{KATAKANA}ー"  # what a noun begins with; hiragana may be the first word of a sentence
 EMOJI = "☀-☃☆☺☻♨♩♫♬✌✨❣❤\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff"
 
-# With the strays hidden, brackets pair: which closes which need not be asked.
+# With the strays hidden all brackets are in pairs: patterns need not check which bracket closes which.
 INNER = f"[^\n{BRACKETS}]*+"
 PAIR = f"[{OPENERS}]{INNER}(?>[{OPENERS}]{INNER}[{CLOSERS}]{INNER})*+[{CLOSERS}]"
 SHUT = f"[{CLOSERS}{STRAY_CLOSERS}]"
@@ -60,12 +59,12 @@ class Rule(NamedTuple):
 
 
 def rule(pattern: str, *examples: str, unless: Iterable[Rule] = ()) -> Rule:
-    """A Rule, written shorter."""
+    """A shorter way to write a Rule."""
     return Rule(pattern, examples, tuple(unless))
 
 
 def words(listed: str, *templates: str) -> tuple[Rule, ...]:
-    """A rule for each word. A word is its own example, in the place of {} in each template.
+    """A rule for each word. Its examples are the templates, with the word in the place of {}.
 
     >>> words("のち[にの] のんき", "「行く。」|{}")
     (rule("のちに", "「行く。」|のちに"), rule("のちの", "「行く。」|のちの"), rule("のんき", "「行く。」|のんき"))
@@ -98,11 +97,11 @@ def atomic(rules: Iterable[Rule]) -> str:
     return f"(?>{'|'.join(map(expression, rules))})"
 
 
-# --- what carries a sentence on -----------------------------------------------------------------------------
+# --- what continues a sentence -------------------------------------------------------------------------------
 
 
 def unless(listed: str) -> tuple[Rule, ...]:
-    """Words that begin a sentence after 「…。」 although they look like a particle."""
+    """Words that begin a sentence after 「…。」 although they begin like a particle."""
     return words(listed, "「行く。」|{}")
 
 
@@ -212,7 +211,7 @@ AFTER_BRACKET = [
     rule("[ねよさなわぞぜ][。！？!?]", "「行く。」ね。", "「行く。」さ！", "「行く。」ぞ？"),
 ]
 
-# Between the two: a blank, or a remark in brackets.
+# Between bracket and particle: a blank, or a remark in brackets.
 REMARK = f"[（(][^\n{BRACKETS}]*+[)）]"
 BETWEEN = [rule(BLANK, "「行く。」 と言った"), rule(REMARK, "『待て！』（1950年）は名作だ")]
 
@@ -226,7 +225,7 @@ AFTER_STOP = [
     *words("[、､，]", "モーニング娘。{}雨"),
     rule(f"[のをは](?=[{NOUN}])", "モーニング娘。の新曲", "モーニング娘。を歌う", "モーニング娘。は歌う"),
 ]
-AFTER_CALL = [  # whatever calls or asks may be quoted without brackets: 産業は？と問われれば
+AFTER_CALL = [  # exclamations and questions may be quoted without brackets: 産業は？と問われれば
     *words("[、､，を]", "雪山！{}雨"),
     rule(f"[のがはにも](?=[{NOUN}])", *(f"雪山！{particle}表紙" for particle in "のがはにも")),
     rule(any_of(QUOTING), "産業は？と問われれば"),
@@ -297,7 +296,7 @@ ENDS_NOTHING = [
     rule(f"(?<![{LATIN}][{LATIN}])(?<=[{LATIN}])．(?!\n)", "Ｊ．バッハ"),
     rule(f"(?<=^[{DIGIT}])．", "１．はじめに"),
     rule(f"(?<=^[{DIGIT}]{{2}})．", "１２．おわりに"),
-    # ♪ in other than Japanese company
+    # ♪ beside characters that are not Japanese
     rule("(?<![^ -~\u3000♪♡♥\n])[♪♡♥]", "♪ラララと歌う"),
     rule('[♪♡♥]++(?= ?["-~])', "また♪ good"),
     rule(f"[{MARKS}]++{any_of(GOES_ON)}", "産業は？と問われれば"),

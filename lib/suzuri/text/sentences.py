@@ -4,9 +4,9 @@ The rules are those of `sentence_rules`. Everything works on a block of lines at
 characters to NumPy and to str methods:
 
 1. decode; invalid bytes become U+FFFD and are counted; remove what is invisible
-2. `Scan` finds the characters that matter, and which brackets are pairs; those without a partner are ordinary
-3. `sentence_ends`, on the text as it was written. Most marks end a sentence without a doubt: 。 before an ordinary
-   character, any at the end of a line. The others are matched with DOUBT
+2. `Scan` finds the characters that matter, and the pairs of brackets; a bracket without a partner is ordinary
+3. `sentence_ends` works on the text as it was written. Most marks clearly end a sentence: 。 before an ordinary
+   character, any mark at the end of a line. The others are matched with DOUBT
 4. NFKC, white space, blank lines
 """
 
@@ -72,7 +72,7 @@ def bracket_kinds() -> np.ndarray:
 
 @cache
 def compatible_codes() -> np.ndarray:
-    """The NFKC of each character of which it is one character; the character itself where it is several.
+    """The NFKC form of each character if that is one character, otherwise the character itself.
 
     uint32 [0x10000]
     """
@@ -84,9 +84,9 @@ def compatible_codes() -> np.ndarray:
 
 
 def find_strays(noted: Sequence[int], kinds: Sequence[int]) -> list[int]:
-    """Of the brackets of some lines: the indices, ascending, of those without a partner or more than two deep.
+    """The indices, ascending, of those brackets of some lines that have no partner or are more than two deep.
 
-    noted: the bits of each bracket, and of the LINE_END before each line; kinds: of the brackets. A closing bracket
+    noted: the bits of each bracket, and of the LINE_END before each line; kinds: their kinds. A closing bracket
     pairs with the nearest open one of its kind; what was opened in between never closes.
     """
     strays, stack, waiting = [], [], None  # waiting: how many of each kind are open
@@ -106,7 +106,7 @@ def find_strays(noted: Sequence[int], kinds: Sequence[int]) -> list[int]:
             waiting[kind] -= 1
             if len(stack) >= 2:
                 strays += opened, i
-    # What looked two deep may be less, now that strays do not count: hiding it is harmless, as it is inside.
+    # What looked more than two deep may be less, as strays do not count. Hiding it is harmless: it is inside a pair.
     return sorted(strays + stack)
 
 
@@ -120,7 +120,7 @@ def hide(text: str, strays: Iterable[int]) -> str:
 
 
 class Scan:
-    """What a text consists of that begins and ends with a line feed.
+    """The marks, brackets and lines of a text that begins and ends with a line feed.
 
     codes: uint32 [characters]; bits: uint8 [characters]. Of the n NOTED characters: at, their places; noted, their
     bits; line, the index of their line; depth, how many brackets of the line are open after each: int64 [n], noted
@@ -169,7 +169,7 @@ class Scan:
         return places.tolist()
 
     def sentence_ends(self, text: str) -> list[int]:
-        """Where sentences end, the line feeds apart: sorted places in the text, whose strays must be hidden."""
+        """Where sentences end, apart from line feeds: sorted places in the text, whose strays must be hidden."""
         at, bits = self.at, self.bits
         marks = at[(self.noted & MARK != 0) & (self.depth == 0)]
         marks = marks[bits[marks + 1] != LINE_END]
@@ -207,7 +207,7 @@ class Scan:
 
 
 def trim(text: str) -> str:
-    """Runs of spaces to one, none at the start or the end of a line."""
+    """The text with runs of spaces as one, and none at the start or the end of a line."""
     while "  " in text:
         text = text.replace("  ", " ")
     return text.replace(" \n", "\n").replace("\n ", "\n")
@@ -230,7 +230,7 @@ def split(text: str) -> str:
 def split_block(data: bytes) -> tuple[bytes, tuple[int, int, int, int]]:
     """A block of whole lines -> (its sentences; the counts of bytes in, lines in, sentences out, invalid bytes).
 
-    Of several empty lines in a row one is left.
+    Several empty lines in a row become one.
     """
     text, invalid = decode(data)
     lines_in = text.count("\n") + (not text.endswith("\n"))

@@ -1,13 +1,13 @@
 """A fair shuffle of any size in bounded memory: records sorted by a keyed hash of their content.
 
-The output is in the order of xxh3_64(record, seed). It depends on neither the order of arrival nor the memory nor the
-number of processes. Equal records meet in it, so that duplicates are dropped on the way, and text can be added to
-without moving what a range of hashes has put aside for validation.
+The output is in the order of xxh3_64(record, seed). It does not depend on the order of arrival, the memory or the
+number of processes. Equal records come together, so duplicates are dropped on the way. If validation takes a range of
+hashes, its records stay there when text is added.
 
  1. Text is read into one buffer; the start, end and hash of each record are noted.
  2. A full buffer is sorted by hash and appended as one run to an unlinked scratch file.
  3. At the end the hashes are cut into ranges that fit the memory. The slices of a range are gathered from all runs,
-    sorted, freed of duplicates and written. Text that never filled the buffer is one range already.
+    sorted, deduplicated and written. Text that never filled the buffer is one range already.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ from suzuri.text import hashed_records as rec
 from suzuri.text.split_output import SplitOutput
 
 SCANNED = 1 << 16  # bytes hashed at a time: their Python objects stay in the cache and malloc keeps their memory
-RECORD = 80  # bytes of index that sorting a record takes beside its text: (start, end, hash) three times, order
+RECORD = 80  # bytes of index that sorting a record takes besides its text: (start, end, hash) three times, order
 BUCKETS = 1 << 12  # finest cut of the hashes
 NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)  # starts, ends, hashes of no records
 
@@ -46,9 +46,9 @@ def shuffle_split(
 ) -> dict[str, int]:
     """Shuffle text into FOLDER/valid.txt and FOLDER/train-NNN.txt; returns the counts.
 
-    `blocks` is closed as soon as `max_lines` have come; `amounts` are the settings of SplitOutput. `report` is given
-    a sentence when there is less text than they ask for.
-    DataError: no text, or a record larger than `memory` (bytes).
+    `blocks` is closed as soon as `max_lines` have been read; `amounts` are the settings of SplitOutput. `report`
+    gets a message if there is less text than they ask for.
+    Raises DataError if there is no text, or if a record is larger than `memory` (bytes).
     """
     buffer, scratch = TextBuffer(memory, unit, seed, max_lines), None
     for block in chain(blocks, [rec.END[unit]]):  # the last end may be missing
@@ -70,7 +70,7 @@ def shuffle_split(
         output.write(rest)
     else:
         scratch.append(rest)
-        del buffer, rest  # their memory is now that of the ranges
+        del buffer, rest  # the ranges need their memory
         write_ranges(scratch.ranges(memory // jobs), scratch.load, output, jobs)
     shortfall = output.finish()
     if shortfall and report:
@@ -111,7 +111,7 @@ class TextBuffer:
         self.unscanned_lines = 0  # counted only where max_lines is given
 
     def start_over(self) -> None:
-        """Forget the records; the beginning of the next one moves to the front."""
+        """Forget the records; move the beginning of the next one to the front."""
         self.buffer.move(0, self.whole, self.filled - self.whole)
         self.filled -= self.whole
         self.whole = self.scanned = 0
@@ -124,7 +124,7 @@ class TextBuffer:
         taken = min(len(block), self.capacity - before)
         if not taken:
             size = f"{self.capacity:,} bytes"
-            raise DataError("standard input", f"a {self.unit} is longer than --memory, {size}; give more")
+            raise DataError("standard input", f"a {self.unit} is longer than --memory, {size}; raise it")
         self.filled += taken
         self.buffer[before : self.filled] = block[:taken]
         last = self.buffer.rfind(end, max(self.whole, before - len(end) + 1), self.filled)
@@ -196,7 +196,7 @@ class Scratch:
         return cuts
 
     def load(self, buckets: tuple[int, int]) -> rec.Records:
-        """The distinct records of a range of buckets, in order. The file does not hold them any more."""
+        """The distinct records of a range of buckets, in order, which the file then no longer holds."""
         first, last = buckets
         slices = [(int(bounds[first]), int(bounds[last])) for bounds in self.bounds]
         buffer = TextBuffer(max(1, sum(stop - start for start, stop in slices)), self.unit, self.seed)
@@ -208,7 +208,7 @@ class Scratch:
 
 
 def give_back_disk(fd: int, start: int, length: int) -> None:
-    """Punch a hole into a file, so that scratch shrinks as output grows. Without Linux's fallocate nothing happens."""
+    """Punch a hole into a file: scratch shrinks as output grows. Without Linux's fallocate this does nothing."""
     keep_size, punch_hole = 1, 2
     if length and hasattr(libc := ctypes.CDLL(None), "fallocate"):
         libc.fallocate(fd, keep_size | punch_hole, ctypes.c_int64(start), ctypes.c_int64(length))

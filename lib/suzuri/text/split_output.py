@@ -12,7 +12,7 @@ from suzuri.text import hashed_records as rec
 class SplitOutput:
     """FOLDER/valid.txt and FOLDER/train-NNN.txt, filled from one sequence of records.
 
-    The first `valid_lines` sentences are for validation, or all with a hash below `valid_fraction` of all hashes: these
+    The first `valid_lines` sentences are for validation, or those in the lowest `valid_fraction` of all hashes, which
     stay there when text is added. Then come `train_lines` (None: all) for training. They are dealt to the shards in
     turn, so that no total is needed beforehand. Amounts count sentences; a document is never cut: documents are taken
     until an amount is reached. Call `finish` at the end.
@@ -73,7 +73,7 @@ class SplitOutput:
         if self.valid_fraction is None and train is not None and there < asked:
             self._hand_over((2 * there * valid + asked) // (2 * asked))
         if self.state["valid"] + self.state["train"] < asked or (train is None and not self.state["train"]):
-            got = f"{self.state['valid']:,} to validation, {self.state['train']:,} to training"
+            got = f"{self.state['valid']:,} for validation, {self.state['train']:,} for training"
             shortfall = f"fewer than asked for: there are {there:,} distinct sentences: {got}"
         for fd in self.fds:
             if self.unit == "document" and os.fstat(fd).st_size:

@@ -51,7 +51,7 @@ def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | No
 
     Action lines and blank lines are skipped. Adds to `counts`: "lines", "broken" (not a JSON object), "documents",
     "redirect", "namespace", "empty". Raises DataError at the end if more than 1 in 1,000 lines was broken (a single
-    one always passes), at once if the input is obviously something else.
+    one is always allowed), at once if the input is obviously something else.
     """
     for line in lines:
         if not line or line.isspace():
@@ -68,7 +68,7 @@ def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | No
             if counts["broken"] > 1000 and counts["broken"] > counts["lines"] / 2:
                 raise DataError("input", "is not Cirrus NDJSON: most of its lines are not JSON objects") from None
             continue
-        if "index" in record and len(record) == 1:  # an action line in another spelling
+        if "index" in record and len(record) == 1:  # an action line, written differently
             continue
         text, reason = article(record)
         counts[reason or "documents"] += 1
@@ -106,7 +106,7 @@ NOTE_MARK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 # The list of notes that ends a page: ` ^ 『広辞苑』… ^ a b c “公式サイト”…`, to the end of the text. A caret between
-# two operands (`a ^ b`) does not begin it, nor one that the sentence is about (`^ は再定義できる`).
+# two operands (`a ^ b`) does not begin it, nor does a caret that the sentence is about (`^ は再定義できる`).
 FOOTNOTES = re.compile(r"(?:^|\s)\^\s(?![はがをのにでと])(?!(?<=[a-zA-Z0-9)\]]\s\^\s)[(a-zA-Z0-9])")
 TEMPLATE = re.compile(r"\{\{+[^{}]+\}\}+")  # an innermost one
 REF = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref>")
@@ -120,8 +120,8 @@ def clean(text: str, title: str = "") -> str:
     """The prose of a page's `text`; a run of blanks becomes one space, line ends stay.
 
     Most pages need few of the regular expressions. The test before each takes a tenth of its time, and the search for
-    a single character before that test a fifth of the test's. Of the invisible characters str.isprintable does not
-    notice a few (variation selectors, fillers): where a page has no others they stay until split-sentences.
+    a single character before that test takes a fifth of the test's. str.isprintable does not notice some invisible
+    characters (variation selectors, fillers): on a page without others they stay until split-sentences.
 
     >>> clean("出典: フリー百科事典『ウィキペディア』 > 墨 墨\\u200bは、{{lang|en|ink}}黒い。[要出典] ^ 同書。", "墨")
     '墨は、黒い。'
@@ -157,7 +157,7 @@ def single_spaced(text: str) -> str:
 
 
 def without_navigation(text: str, title: str) -> str:
-    """The text without the trail before it (`日本 > 東京都 > 新宿区 > 西新宿 西新宿は…`) and the site's own line."""
+    """The text without the path before it (`日本 > 東京都 > 新宿区 > 西新宿 西新宿は…`) and the site's own line."""
     for name in dict.fromkeys((title, re.sub(r" ?[(（][^()（）]*[)）]$", "", title))):
         end = f" > {name}"
         at = text.find(end, 0, 300) if name else -1

@@ -18,10 +18,10 @@ from suzuri.tokenizer import words
 
 BLOCK = 1 << 20  # bytes of text that a worker counts at a time: about half a second of cutting into words
 
-# A run: neighbours that a sentencepiece may join, a blank before them included. Kana and kanji, which
+# A run: characters in a row that one sentencepiece may hold, and a blank before them. Kana and kanji, which
 # sentencepiece takes for one script, never share a piece with anything else (split_by_unicode_script), so
 # training on counted runs is training on the sentences, with each repeated run given once.
-# 〇, a kanji to sentencepiece as well, is kept apart: with it in a run (三〇年) a vocabulary would not be the same.
+# 〇, which is a kanji to sentencepiece too, is kept apart: in a run (三〇年) it would change the vocabularies.
 _JAPANESE = HIRAGANA + KATAKANA + KANA_MARKS + HAN.replace("〇", "")
 _RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
 

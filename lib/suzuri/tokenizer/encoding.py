@@ -1,4 +1,4 @@
-"""Text to token ids, exactly as transformers gives them, a block of lines at a time."""
+"""Token ids of text, exactly as transformers gives them, a block of lines at a time."""
 
 import os
 from array import array
@@ -33,8 +33,8 @@ def encoder(tokenizer: TokenizerFolder) -> Callable[[list[str]], tuple[np.ndarra
 class KnownWords(dict):
     """{word: the bytes of its ids}, each word cut into pieces when it is first asked for: words repeat.
 
-    Bytes are joined faster than lists of ids. They are looked up a block at a time, after MeCab has cut the
-    block: taken in turns with MeCab, line by line, the two push each other out of the processor's cache.
+    Bytes are joined faster than lists of ids. Words are looked up a block at a time, after MeCab has cut the
+    block: line by line, MeCab and this table would push each other out of the processor's cache.
     """
 
     def __init__(self, ids: dict[str, int], unknown: int):

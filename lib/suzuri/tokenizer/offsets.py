@@ -1,6 +1,6 @@
-"""Text to token ids with the characters that each came from, for any Hugging Face tokenizer.
+"""Token ids of text, with the characters that each came from, for any Hugging Face tokenizer.
 
-BertJapaneseTokenizer does not give offsets, so its steps are repeated here: the text is normalised (NFKC
+BertJapaneseTokenizer does not give offsets, so its steps are repeated here: the text is normalized (NFKC
 turns one character into four, or two into one), cut into words by the tokenizer's own word tokenizer, and
 these into pieces by its own subword tokenizer. An unknown token is a whole word, or a character.
 Tokenizers of the `tokenizers` library give their offsets themselves.
@@ -17,7 +17,7 @@ from suzuri.tokenizer.wordpiece import letters
 def normalize(text: str, lower: bool = False) -> tuple[str, Sequence[int], Sequence[int]]:
     """(NFKC text, starts, ends): its character i came from text[starts[i]:ends[i]].
 
-    The text is cut where normalising the parts gives what normalising the whole does: が written as か and
+    The text is cut where normalizing the parts gives what normalizing the whole does: が written as か and
     a combining mark stays together, as does a half-width ｶ with its ﾞ.
 
     >>> normalize("ｶﾞ①㌔")
@@ -25,7 +25,7 @@ def normalize(text: str, lower: bool = False) -> tuple[str, Sequence[int], Seque
     """
     if unicodedata.is_normalized("NFKC", text) and not lower:
         return text, range(len(text)), range(1, len(text) + 1)
-    parts = []  # [start, as written, normalised]
+    parts = []  # [start, as written, normalized]
     for i, c in enumerate(text):
         form = unicodedata.normalize("NFKC", c)
         if parts:
@@ -45,9 +45,9 @@ def normalize(text: str, lower: bool = False) -> tuple[str, Sequence[int], Seque
 
 
 def place_pieces(word: str, pieces: list[str], cut: Callable[[str], list[str]]) -> list[tuple[int, int]]:
-    """[(start, end), …] in `word` of its pieces; where they cannot be told apart, each gets the whole word.
+    """[(start, end), …] in `word` of its pieces; if these are unknown, each gets the whole word.
 
-    `cut` makes pieces of a part of the word (U+0085 is a blank to WordPiece, but not to MeCab).
+    `cut` cuts a part of the word into pieces (U+0085 is a blank to WordPiece, but not to MeCab).
 
     >>> place_pieces("東京都", ["東京", "##都"], None)
     [(0, 2), (2, 3)]
@@ -80,7 +80,7 @@ class Encoder:
 
     def __init__(self, folder: str):
         self.folder, self.tokenizer = folder, tokenizer_folder.load(folder)
-        # Where the tokenizer puts its special tokens (and types) is seen on a pair, so any model's way will do.
+        # A pair shows where the tokenizer puts its special tokens (and types), so this works for any model.
         a, b = "日本", "東京"
         probe = self.tokenizer(a, b)
         ids, types = probe["input_ids"], probe.get("token_type_ids")
@@ -91,7 +91,7 @@ class Encoder:
         self.after = ids[second + len(b) :]
         self.types = "token_type_ids" in self.tokenizer.model_input_names and types is not None
         self.second_type = types[second] if self.types else 0
-        self.special = len(self.before) + len(self.between) + len(self.after)  # in a pair; a text has fewer
+        self.special = len(self.before) + len(self.between) + len(self.after)  # in a pair; a single text has fewer
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """(ids, spans): without special tokens; a "[MASK]" in the text is text. A token is text[start:end]."""
@@ -103,7 +103,7 @@ class Encoder:
         words = getattr(self.tokenizer, "word_tokenizer", None)
         cut = getattr(self.tokenizer, "subword_tokenizer", None)
         if words is None or cut is None:
-            raise DataError(self.folder, f"{type(self.tokenizer).__name__} does not say which characters a token is")
+            raise DataError(self.folder, f"{type(self.tokenizer).__name__} does not say where a token comes from")
         normal, starts, ends = normalize(text, self.tokenizer.do_lower_case)
         tokens, spans, at = [], [], 0
         for word in words.tokenize(text, never_split=[]):
@@ -119,7 +119,7 @@ class Encoder:
     def join(self, a: list[int], b: list[int] | None = None, max_length: int | None = None) -> dict[str, list[int]]:
         """A model's input {input_ids, attention_mask[, token_type_ids]} of one or two lists of ids.
 
-        Beyond max_length ids are taken from the end, of the longer list first.
+        Beyond max_length, ids are removed from the end, first of the longer list.
         """
         a, b = list(a), list(b) if b is not None else None
         room = (max_length or 1 << 30) - (self.special if b is not None else len(self.before) + len(self.after))

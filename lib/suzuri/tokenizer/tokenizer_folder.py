@@ -24,7 +24,7 @@ ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
 class TokenizerFolder:
-    """A tokenizer's folder; each fact of it is read once, when it is first asked for. Raises DataError."""
+    """A tokenizer's folder, of which each part is read once, when it is first needed. Raises DataError."""
 
     def __init__(self, path: str):
         self.path = path
@@ -39,7 +39,7 @@ class TokenizerFolder:
         """The vocabulary in the order of the ids: index = id."""
         path = os.path.join(self.path, "vocab.txt")
         if os.path.exists(path):
-            # The same reading as BertJapaneseTokenizer's: universal newlines, only the line end taken off.
+            # Read as BertJapaneseTokenizer reads it: universal newlines, only the line end removed.
             with open(path, encoding="utf-8") as f:
                 return [line.rstrip("\n") for line in f]
         path = os.path.join(self.path, "tokenizer.json")
@@ -101,7 +101,7 @@ class TokenizerFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """sha256 of the sorted `sha256sum` lines of the folder's files (its manifest aside).
+        """sha256 of the sorted `sha256sum` lines of the folder's files, without its manifest.
 
         Shell: `cd FOLDER && ls -I manifest.json | xargs sha256sum | sort | sha256sum`
         """
@@ -189,6 +189,6 @@ def _read_json(path):
         with open(path, encoding="utf-8") as f:
             return json.load(f)
     except FileNotFoundError:
-        raise DataError(path, "not found; a tokenizer folder holds one (train-tokenizer makes it)") from None
+        raise DataError(path, "not found; every tokenizer folder has one (train-tokenizer writes it)") from None
     except ValueError as e:
         raise DataError(path, f"not JSON ({e})") from None

@@ -1,7 +1,7 @@
-"""WordPiece: words to pieces, of which those after a word's first are marked with `##`."""
+"""WordPiece: words cut into pieces, those after a word's first marked with `##`."""
 
 CONTINUES = "##"
-MAX_CHARACTERS = 100  # transformers' WordpieceTokenizer takes a longer word for unknown
+MAX_CHARACTERS = 100  # transformers' WordpieceTokenizer makes a longer word unknown
 
 
 def continues_word(piece: str) -> bool:
@@ -10,7 +10,7 @@ def continues_word(piece: str) -> bool:
 
 
 def letters(piece: str) -> str:
-    """The characters of the text that a piece is: "##都" -> "都"."""
+    """The characters that a piece stands for: "##都" -> "都"."""
     return piece[len(CONTINUES) :] if continues_word(piece) else piece
 
 

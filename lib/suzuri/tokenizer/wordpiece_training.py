@@ -1,11 +1,11 @@
 """WordPiece training from word counts.
 
-It is that of Hugging Face's WordPieceTrainer, which is byte-pair encoding (Sennrich, Haddow and
+The algorithm is that of Hugging Face's WordPieceTrainer: byte-pair encoding (Sennrich, Haddow and
 Birch, 2016, "Neural Machine Translation of Rare Words with Subword Units") on pieces marked with `##`: the
 pair of neighbours with the highest count becomes a piece, over and over. As in Sennrich's `learn_bpe.py`,
-pair counts are updated at the places where a merge happened, never counted again; the best pair
+pair counts are updated where a merge happened, never counted again; the best pair
 comes from a heap whose entries are corrected when they come up. The same counts give the same vocabulary,
-whatever their order; the trainer of `tokenizers` walks hash maps and gives another one at every run.
+whatever their order; the trainer of `tokenizers` walks hash maps and gives a different one on every run.
 """
 
 import heapq
@@ -39,7 +39,7 @@ def learn(words: dict[str, int], alphabet: set[str], reserved: Sequence[str], si
         at_start[ord(c)] = ids[c]
     for c in inner:
         inside[ord(c)] = ids[CONTINUES + c]
-    # One gap, -1, before, between and after the words: two neighbours with ids are always a pair of one word.
+    # One gap, -1, before, between and after the words: two neighbours with ids are always in the same word.
     places = np.arange(len(codes)) + np.cumsum(begins)
     symbols = np.full(len(codes) + begins.sum() + 1, -1, np.int32)
     symbols[places] = np.where(begins, at_start[codes], inside[codes])
@@ -90,7 +90,7 @@ def _merge(pieces, ids, symbols, weights, size):
     after, before = array("i", range(1, len(symbols) + 1)), array("i", range(-1, len(symbols) - 1))
     while heap and len(pieces) < size:
         n, pair = heap[0]
-        if counts[pair] != -n:  # it has lost to merges since it was pushed
+        if counts[pair] != -n:  # merges have lowered it since it was pushed
             if counts[pair] >= MIN_COUNT:
                 heapq.heapreplace(heap, (-counts[pair], pair))
             else:

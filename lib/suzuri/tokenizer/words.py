@@ -1,15 +1,15 @@
-"""Japanese text to words: NFKC, then MeCab (by fugashi) with unidic-lite.
+"""Words of Japanese text: NFKC, then MeCab (through fugashi) with unidic-lite.
 
 The words are those of transformers' `MecabTokenizer`, which walks MeCab's nodes; asking for -Owakati (the words in
 one string, joined by blanks) takes half the time. The string can be split at its blanks again: of the 756,264 words
 of unidic-lite those that hold a blank all begin with, or follow, a full-width bracket （, which NFKC has turned into
 an ASCII one by then.
 
-MeCab does not take lines of any length: it counts a word and the blanks before it in 16 bits and loses the rest of
-the line beyond that, it crashes on some lines of more than a million characters, and a long run of letters of one kind
-takes time with the square of its length. So a line of more than LONGEST characters (after NFKC) is cut into parts, and
-MeCab gets each part by itself. Up to LONGEST the words are exactly transformers'; in a longer line, words near a cut
-may differ.
+MeCab does not handle lines of every length: it counts a word and the blanks before it in 16 bits and loses the rest of
+the line beyond that, it crashes on some lines of more than a million characters, and its time for a long run of letters
+of one kind grows with the square of the length. So a line of more than LONGEST characters (after NFKC) is cut into
+parts, and MeCab gets each part by itself. Up to LONGEST the words are exactly transformers'; in a longer line, words
+near a cut may differ.
 """
 
 import functools
@@ -40,13 +40,13 @@ def segment(lines: list[str]) -> list[str]:
     found = []
     for line in lines:
         text = normalize("NFKC", line)
-        # fugashi strips what it returns, so that words such as U+0085 at either end would be lost, and
-        # MeCab takes NUL for the end: such a line (one in a million) goes by the nodes.
         if len(text) > LONGEST:
             found.append(" ".join(filter(None, segment(_parts(text)))))
         elif len(text.strip()) == len(text) and "\0" not in text:
             found.append(parse(text))
         else:
+            # fugashi strips what it returns, so that words such as U+0085 at either end would be lost, and MeCab
+            # takes NUL for the end: such a line (one in a million) is read node by node.
             found.append(" ".join([node.surface for node in tagger()(text)]))
     return found
 
