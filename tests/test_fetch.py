@@ -621,7 +621,7 @@ def test_a_date_that_vanishes_half_way(run_tool, root, tmp_path):
     with serving(root, vanish="/20261108/", vanish_after=2, delay=0.02) as server:
         done = run_tool("fetch-jawiki", *QUICK, server.url, tmp_path / "jw")
     check_folder(tmp_path / "jw", "20261101", 2)
-    assert "removed while it was being fetched: starting again with" in done.stderr.decode()
+    assert "removed during the download: starting again with" in done.stderr.decode()
     assert "20261101" in done.stderr.decode().splitlines()[-2]
 
 

@@ -257,7 +257,8 @@ def toy(kind, n=96):
     """Examples whose label is plain to see."""
     many = range(n)
     if kind == "regression":
-        return [{"texts": ("墨", "墨" if i % 2 else "紙"), "label": 5.0 * (i % 2)} for i in many]
+        # Three texts: with two, any model that tells them apart would have a correlation of 1 or -1.
+        return [{"texts": ("墨", "墨紙硯"[i % 3]), "label": 2.5 * (i % 3)} for i in many]
     if kind == "classes":
         return [{"texts": ("墨", "硯" if i % 3 else "紙"), "label": "yes" if i % 3 else "no"} for i in many]
     if kind == "choices":

@@ -4,7 +4,7 @@
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q -rs -n $(JOBS) --dist loadfile tests $(PYTEST_ARGS)
+	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
 	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .
