@@ -71,7 +71,7 @@ def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
     return b"".join(parts), rest
 
 
-def write_all(fd: int, block) -> None:
+def write_all(fd: int, block: bytes | memoryview) -> None:
     """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)
     while view:

@@ -76,7 +76,7 @@ class Features:
         """The inputs made from example number n: dicts. Keys "_…" are for predictions_of(), not for the model."""
         return getattr(self, self.task.kind)(example, n)
 
-    def classes(self, example, n):
+    def classes(self, example: dict, n: int):
         a, b = (self.encode(text)[0] for text in example["texts"])
         label = example["label"]
         label = self.number.get(label, IGNORED) if self.task.kind == "classes" else label - self.mean
@@ -84,12 +84,12 @@ class Features:
 
     regression = classes
 
-    def choices(self, example, n):
+    def choices(self, example: dict, n: int):
         question = self.encode(example["text"])[0]
         joined = [self.encoder.join(question, self.encode(c)[0], self.max_length) for c in example["choices"]]
         return [{**{k: [j[k] for j in joined] for k in joined[0]}, "labels": example["label"], "_example": n}]
 
-    def answers(self, example, n):
+    def answers(self, example: dict, n: int):
         question = self.encode(example["text"])[0][: self.max_length // 2]
         context, spans = self.encode_context(example["context"])
         start, text = example["answers"][0]
@@ -111,7 +111,7 @@ class Features:
             )
         return features
 
-    def entities(self, example, n):
+    def entities(self, example: dict, n: int):
         ids, spans = self.encode(example["text"])
         tags = tag(spans, example["entities"])
         lead = len(self.encoder.before)

@@ -25,7 +25,7 @@ class Records(NamedTuple):
     ends: np.ndarray
     hashes: np.ndarray
 
-    def take(self, which) -> "Records":
+    def take(self, which: np.ndarray | slice) -> "Records":
         """The records at the indices, or in the slice, `which`."""
         return Records(self.text, self.starts[which], self.ends[which], self.hashes[which])
 
