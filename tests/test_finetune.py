@@ -258,7 +258,7 @@ def toy(kind, n=96):
     many = range(n)
     if kind == "regression":
         # Three texts: with two, any model that tells them apart would have a correlation of 1 or -1.
-        return [{"texts": ("墨", "墨紙硯"[i % 3]), "label": 2.5 * (i % 3)} for i in many]
+        return [{"texts": ("墨と紙と硯", ("硯", "墨と紙", "墨と紙と硯")[i % 3]), "label": 2.5 * (i % 3)} for i in many]
     if kind == "classes":
         return [{"texts": ("墨", "硯" if i % 3 else "紙"), "label": "yes" if i % 3 else "no"} for i in many]
     if kind == "choices":
