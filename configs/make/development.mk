@@ -3,9 +3,8 @@
 .PHONY: test bench bench-text bench-train lint docker-build docker-all
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
-# Twice as many processes as cores: much of the time of tests that stop, kill and download is waiting.
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q -n $$((2 * $(JOBS))) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
+	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
 	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .
