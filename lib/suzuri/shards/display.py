@@ -1,4 +1,4 @@
-"""The text of a shard, and its figures."""
+"""A shard as text, and its statistics: counts, lengths, how often tokens occur."""
 
 import numpy as np
 

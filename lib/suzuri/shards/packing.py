@@ -1,4 +1,4 @@
-"""The sequences of a shard, made of encoded lines."""
+"""Packing: token ids of lines, cut or joined into the sequences of a shard."""
 
 from collections.abc import Callable
 

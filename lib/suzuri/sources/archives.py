@@ -1,4 +1,4 @@
-"""Packed files, recognized by their first bytes and unpacked by the ordinary tools (xz, bzip2, gzip, zstd)."""
+"""Compressed files, recognized by their first bytes and decompressed by the ordinary tools (xz, bzip2, gzip, zstd)."""
 
 import os
 import re

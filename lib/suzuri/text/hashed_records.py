@@ -1,4 +1,7 @@
-"""Lines or documents as slices of one big text, hashed, sorted and moved without a Python loop over them."""
+"""What a shuffle moves: lines or documents with a hash of their content, which orders them and finds duplicates.
+
+Records are slices of one big text, handled by NumPy without a Python loop over them.
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,6 @@
-"""Attention within each sequence of a flat batch [1, t], for unmodified transformers models.
+"""Attention within each sequence of a flat batch, for unmodified transformers models.
+
+A flat batch [1, t] holds t tokens of many sequences end to end.
 
 Two functions are registered with transformers' AttentionInterface. A model calls them with query, key and
 value [1, heads, t, size] and passes on the keyword arguments of its own call, which say where the sequences

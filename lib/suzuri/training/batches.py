@@ -1,4 +1,7 @@
-"""The micro-batches of a step: this rank's share of the chunks as tensors, prepared in the background."""
+"""The micro-batches of a step, prepared as tensors in the background.
+
+Each rank takes its share of the step's chunks (token_axis.py).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,8 @@
-"""Masks: which positions are predicted, and what replaces them, as a pure function of (seed, visit, position).
+"""Masks: which positions are predicted, and what replaces them.
 
-They come from an integer hash, not from a generator with state. So the masks are the same on any device, for any
-number of ranks and after any resumption, and they differ each time a chunk is visited.
+A mask is a pure function of (seed, visit, position); token_axis.py numbers the visits to the chunks. It comes from an
+integer hash, not from a generator with state. So the masks are the same on any device, for any number of ranks and
+after any resumption, and they differ each time a chunk is visited.
 """
 
 from collections.abc import Iterable, Sequence

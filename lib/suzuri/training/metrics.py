@@ -1,4 +1,4 @@
-"""metrics.jsonl, one JSON object per line, and the same numbers for TensorBoard if it is installed."""
+"""The log of a run: metrics.jsonl, a JSON object per line, and the same numbers for TensorBoard if it is there."""
 
 import json
 import os

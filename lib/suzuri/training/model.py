@@ -1,4 +1,6 @@
-"""The model: transformers' own, unmodified; made from a config or loaded, checked, and run on flat batches."""
+"""The model: transformers' own, unmodified. It is made from a config or loaded, checked, and run on flat batches
+(attention.py).
+"""
 
 import difflib
 import json

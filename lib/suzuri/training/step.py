@@ -1,4 +1,4 @@
-"""The steps of training: device, precision, attention, optimizers; forward and backward passes, updates.
+"""One step of training, forward, backward and update, and what it needs: device, precision, attention, optimizers.
 
 A run is a function of (recipe, shards, tokenizer, initial weights): step s takes its chunks from token_axis.py, masks
 them by masking.py and uses the rates of schedule.py.
