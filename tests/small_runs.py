@@ -1,13 +1,16 @@
 """Small runs of train-mlm: random shards, tokenizers and recipes, and the process that trains on them."""
 
+import functools
 import json
 import multiprocessing
 import os
 import sys
 import tempfile
+from multiprocessing import forkserver
 
 import conftest
 import numpy as np
+import pytest
 import torch
 import warm
 from suzuri.shards.shard_file import ShardWriter
@@ -77,13 +80,26 @@ def environment(**more):
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
+@functools.cache
+def fork_server():
+    """The context of a process that has imported `warm`.
+
+    It finds `warm` by PYTHONPATH, as it does not get our sys.path, and says nothing if it does not find it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.path.dirname(warm.__file__))
+        forkserver.ensure_running()
+    return context
+
+
 def start(*args):
     """train-mlm with these arguments in its own process, forked from one that has imported torch already.
 
     Returns the process; its stderr goes to the file `process.stderr_path`.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
+    context = fork_server()
     fd, path = tempfile.mkstemp(prefix="stderr-", dir=os.path.dirname(args[0]))
     os.close(fd)
     process = context.Process(target=warm.main, args=([str(a) for a in args], path))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+IMPORTED_IN = os.getpid()
 if "pytest" not in sys.modules:  # in the process to fork from
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.argv = ["train-mlm"]
@@ -22,6 +23,7 @@ def main(args, stderr_path):
 
     An argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
     """
+    assert os.getpid() != IMPORTED_IN, "not forked from the process that has imported torch"
     os.dup2(os.open(stderr_path, os.O_WRONLY | os.O_APPEND), 2)
     sys.stderr = open(2, "w", buffering=1, closefd=False)
     orders = [a.split("=") for a in args if a.startswith(("DIE_AFTER=", "THREADS="))]
