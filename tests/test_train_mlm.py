@@ -88,8 +88,8 @@ def test_same_run_same_bytes(finished, tmp_path):
 
 def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
     """AutoModelForMaskedLM on the folder, eval-mlm and the run's last evaluation agree."""
+    from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
     from suzuri.training.masking import IGNORED
-    from suzuri.training.model import Vocabulary
     from suzuri.training.validation import masked_batches
     from transformers import AutoModelForMaskedLM
 
@@ -97,7 +97,7 @@ def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
     model = AutoModelForMaskedLM.from_pretrained(folder / "out").eval()
     assert model.config._attn_implementation == "sdpa"
     shard, total, count = Shard(folder / "valid.safetensors"), 0.0, 0
-    for batch, _ in masked_batches(shard.tokens, shard.offsets, Vocabulary(folder / "out"), 1000):
+    for batch, _ in masked_batches(shard.tokens, shard.offsets, TokenizerFolder(folder / "out"), 1000):
         labels = np.full(len(batch["input_ids"]), IGNORED)
         real = batch["labels"] != IGNORED
         labels[batch["rows"][real]] = batch["labels"][real]

@@ -47,9 +47,9 @@ ARCHITECTURES = {
 
 
 class Words:
-    """What new_model asks of a Vocabulary."""
+    """What new_model asks of a TokenizerFolder."""
 
-    folder, config = "tokenizer", {
+    path, model_config = "tokenizer", {
         "vocab_size": 99, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "mask_token_id": 4,
         "bos_token_id": 2, "eos_token_id": 3,
     }  # fmt: skip

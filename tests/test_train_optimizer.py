@@ -107,7 +107,7 @@ def test_initializer_range_can_be_set(tmp_path):
         assert runner.model.config.initializer_range == 0.02
         from suzuri.training.model import new_model
 
-        words = runner.inputs.vocabulary
+        words = runner.inputs.tokenizer
         model = new_model(tmp_path / value / "model.json", {"initializer_range": float(value)}, words, 0)
         stds[value] = model.get_input_embeddings().weight.std().item()
     assert stds["0.3"] == pytest.approx(15 * stds["0.02"], rel=0.01)

@@ -29,10 +29,11 @@ import torch  # noqa: E402
 from suzuri.environment import keep_memory  # noqa: E402
 from suzuri.shards.shard_file import Shard  # noqa: E402
 from suzuri.tokenizer import tokenizer_folder  # noqa: E402
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder  # noqa: E402
 from suzuri.training.batches import ahead  # noqa: E402
 from suzuri.training.inputs import TrainingInputs  # noqa: E402
 from suzuri.training.masking import Masker  # noqa: E402
-from suzuri.training.model import Vocabulary, flops  # noqa: E402
+from suzuri.training.model import flops  # noqa: E402
 from suzuri.training.recipe import read_recipe  # noqa: E402
 from suzuri.training.step import StepRunner  # noqa: E402
 from suzuri.training.throughput import peak_flops  # noqa: E402
@@ -173,8 +174,8 @@ def synchronize():
 
 def loader_speed(folder):
     """{"k chunks at once": tokens per second of one thread's CPU time, with masks; "ahead": of wall time}."""
-    axis, words = TokenAxis([Shard(f"{folder}/train-000.safetensors")], 8192), Vocabulary(f"{folder}/tokenizer")
-    masker, found = Masker(words.pieces, words.ids.values(), words.ids["mask_token"]), {}
+    axis, words = TokenAxis([Shard(f"{folder}/train-000.safetensors")], 8192), TokenizerFolder(f"{folder}/tokenizer")
+    masker, found = Masker(words.pieces, words.special_ids.values(), words.special_ids["mask_token"]), {}
     for at_once in (1, 4, 16):
         best = 0.0
         for _ in range(10):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from suzuri.evaluation.random_weights import load_or_draw
 from suzuri.tokenizer.offsets import Encoder
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
-from suzuri.training.model import FlatModel, Vocabulary, max_length
+from suzuri.training.model import FlatModel, max_length
 from suzuri.training.ranks import Ranks
 
 CHARACTERS = 0x110000 - 0x800  # Unicode's code points without the surrogates
@@ -108,7 +108,7 @@ class PseudoScorer:
 
 def open_scorer(folder: str, random_weights: bool = False) -> PseudoScorer:
     """A PseudoScorer for a model folder."""
-    model, device = load_or_draw(folder, Vocabulary(folder), random_weights), Ranks().device
+    model, device = load_or_draw(folder, TokenizerFolder(folder), random_weights), Ranks().device
     return PseudoScorer(
         FlatModel(model.to(device)), folder, min(TokenizerFolder(folder).max_seq_length, max_length(model)), device
     )

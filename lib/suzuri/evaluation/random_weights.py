@@ -3,13 +3,14 @@
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.training.attention import GROUPED
-from suzuri.training.model import Vocabulary, load_model
+from suzuri.training.model import load_model
 
 
-def load_or_draw(folder: str, vocabulary: Vocabulary | None = None, random_weights: bool = False):
+def load_or_draw(folder: str, tokenizer: TokenizerFolder | None = None, random_weights: bool = False):
     """The model in `folder`, or its architecture with random weights, those with which training with seed 0 begins."""
-    model = load_model(folder, vocabulary)
+    model = load_model(folder, tokenizer)
     if random_weights:
         torch.manual_seed(0)
         config = AutoConfig.from_pretrained(folder)

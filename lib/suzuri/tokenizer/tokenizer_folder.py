@@ -76,6 +76,17 @@ class TokenizerFolder:
         return found
 
     @cached_property
+    def model_config(self) -> dict[str, int]:
+        """The keys of a transformers model configuration that follow from the tokenizer."""
+        ids = {role.replace("token", "token_id"): i for role, i in self.special_ids.items() if role != "unk_token"}
+        return {
+            "vocab_size": len(self.pieces),
+            **ids,
+            "bos_token_id": ids["cls_token_id"],
+            "eos_token_id": ids["sep_token_id"],
+        }
+
+    @cached_property
     def kind(self) -> str:
         """wordpiece, char or unigram; "other" for any other tokenizer (`load` loads it; it cannot be packed)."""
         if self.config.get("tokenizer_class") != "BertJapaneseTokenizer":

@@ -42,7 +42,7 @@ class Batches:
     def over(self, visits: Sequence[int], masker: Masker, chunks_at_once: int) -> Iterator[tuple[Tensors, int]]:
         """The same for any visits."""
         inputs = self.inputs
-        pad = inputs.vocabulary.ids["pad_token"]
+        pad = inputs.tokenizer.special_ids["pad_token"]
         for batch in micro_batches(inputs.axis, masker, inputs.recipe["seed"], visits, chunks_at_once, pad):
             yield self.tensors(batch if self.varlen else by_length(batch))
 

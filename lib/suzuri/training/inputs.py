@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 
 from suzuri.errors import DataError
 from suzuri.shards.shard_file import Shard
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.tokenizer.wordpiece import continues_word
 from suzuri.training.masking import Masker
-from suzuri.training.model import Vocabulary, check_isolation, load_model, max_length, new_model, set_dropout
+from suzuri.training.model import check_isolation, load_model, max_length, new_model, set_dropout
 from suzuri.training.output_folder import weights_sha256
 from suzuri.training.recipe import RESUMABLE, find_file, total_steps
 from suzuri.training.schedule import mlm_probability
@@ -38,31 +39,31 @@ class TrainingInputs:
         init: str | None = None,
     ):
         self.recipe_path, self.recipe = recipe_path, recipe
-        self.vocabulary = Vocabulary(tokenizer)
+        self.tokenizer = TokenizerFolder(tokenizer)
         self.train_shards = [Shard(path) for path in shard_paths(train)]
         self.valid_shard = Shard(valid)
         shards = (*self.train_shards, self.valid_shard)
         for shard in shards:
-            shard.check(tokenizer_sha256=self.vocabulary.sha256)
+            shard.check(tokenizer_sha256=self.tokenizer.sha256)
             if not len(shard):
                 raise DataError(shard.path, "has no sequences: too few sentences, or all of them in validation")
         self.longest = max(shard.metadata["max_seq_length"] for shard in shards)
         self.axis = TokenAxis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]
         self.steps = total_steps(recipe, self.axis.num_chunks)
-        if recipe["whole_word_masking"] and not any(map(continues_word, self.vocabulary.pieces)):
+        if recipe["whole_word_masking"] and not any(map(continues_word, self.tokenizer.pieces)):
             raise DataError(recipe_path, "whole_word_masking needs a tokenizer with ## pieces (type wordpiece)")
         self.maskers = {
             rate: Masker(
-                self.vocabulary.pieces,
-                self.vocabulary.ids.values(),
-                self.vocabulary.ids["mask_token"],
+                self.tokenizer.pieces,
+                self.tokenizer.special_ids.values(),
+                self.tokenizer.special_ids["mask_token"],
                 rate,
                 recipe["whole_word_masking"],
             )
             for rate in {recipe["mlm_probability"], recipe["mlm_probability_tail"]} - {None}
         }
-        self.model, self.origin = initial_model(recipe_path, recipe, model_overrides, self.vocabulary, init)
+        self.model, self.origin = initial_model(recipe_path, recipe, model_overrides, self.tokenizer, init)
         if self.longest > max_length(self.model):
             raise DataError(
                 recipe_path,
@@ -94,7 +95,7 @@ class TrainingInputs:
         return fixed | {
             "model": config,
             "initial weights": weights_sha256(self.origin) if self.origin else None,
-            "tokenizer": self.vocabulary.sha256,
+            "tokenizer": self.tokenizer.sha256,
             "train shards": [
                 [shard.metadata[key] for key in ("source_sha256", "unit", "max_seq_length", "num_tokens")]
                 for shard in self.train_shards
@@ -119,7 +120,7 @@ def shard_paths(given: Sequence[str]) -> list[str]:
 
 
 def initial_model(
-    recipe_path: str, recipe: dict[str, Any], overrides: dict[str, Any], vocabulary: Vocabulary, init: str | None
+    recipe_path: str, recipe: dict[str, Any], overrides: dict[str, Any], tokenizer: TokenizerFolder, init: str | None
 ) -> tuple[PreTrainedModel, str | None]:
     """(the model, the path or name of the model that it continues, or None)."""
     origin = init or recipe["model_name_or_path"]
@@ -133,9 +134,9 @@ def initial_model(
         if not init and not os.path.isabs(origin):
             beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), origin)
             origin = beside if os.path.isdir(beside) else origin
-        model = load_model(origin, vocabulary)
+        model = load_model(origin, tokenizer)
     else:
-        model = new_model(find_file(recipe["model_config_file"], recipe_path), overrides, vocabulary, recipe["seed"])
+        model = new_model(find_file(recipe["model_config_file"], recipe_path), overrides, tokenizer, recipe["seed"])
     check_isolation(model, origin or recipe["model_config_file"])
     if recipe["dropout"] is not None:
         set_dropout(model, recipe["dropout"])

@@ -196,7 +196,7 @@ class TrainingLoop:
         self.read_losses()
         start = time.monotonic()
         shard = self.inputs.valid_shard
-        batches = masked_batches(shard.tokens, shard.offsets, self.inputs.vocabulary, self.recipe["eval_tokens"])
+        batches = masked_batches(shard.tokens, shard.offsets, self.inputs.tokenizer, self.recipe["eval_tokens"])
         own = (batch for k, batch in enumerate(batches) if k % self.ranks.world == self.ranks.rank)
         autocast = self.runner.dtype if self.runner.dtype != torch.float32 else None
         with self.runner.all_threads():
@@ -226,7 +226,7 @@ class TrainingLoop:
             "parameters": parameter_counts(self.runner.model)[0],
         }
         card = model_card(os.path.basename(self.folder.output), self.inputs, counts, before, after)
-        self.folder.finish(self.runner.model, self.inputs.vocabulary.folder, card, self.inputs.paths(), counts)
+        self.folder.finish(self.runner.model, self.inputs.tokenizer.path, card, self.inputs.paths(), counts)
         note(
             f"{self.step:,} steps, {tokens:,} tokens, validation loss {before['eval_loss']:.4f} -> "
             f"{after['eval_loss']:.4f}, accuracy {before['eval_accuracy']:.4f} -> {after['eval_accuracy']:.4f}: "

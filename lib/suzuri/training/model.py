@@ -15,35 +15,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 
 from suzuri.errors import DataError
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.training.attention import GROUPED, VARLEN, groups_of
 
 
-class Vocabulary:
-    """What training needs from a tokenizer folder, read without loading the tokenizer: pieces, ids, sha256."""
-
-    def __init__(self, folder: str):
-        from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
-
-        tokenizer = TokenizerFolder(folder)
-        self.folder = folder
-        self.pieces, self.ids, self.sha256 = tokenizer.pieces, tokenizer.special_ids, tokenizer.sha256
-
-    def __len__(self) -> int:
-        return len(self.pieces)
-
-    @property
-    def config(self) -> dict[str, int]:
-        """The keys of a transformers config that follow from the tokenizer."""
-        ids = {role.replace("token", "token_id"): i for role, i in self.ids.items() if role != "unk_token"}
-        return {
-            "vocab_size": len(self),
-            **ids,
-            "bos_token_id": ids["cls_token_id"],
-            "eos_token_id": ids["sep_token_id"],
-        }
-
-
-def new_model(path: str, overrides: dict[str, Any], vocabulary: Vocabulary, seed: int) -> PreTrainedModel:
+def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, seed: int) -> PreTrainedModel:
     """A model with fresh weights (a function of `seed`) from the config in the JSON file `path`."""
     with open(path, encoding="utf-8") as f:
         try:
@@ -53,11 +29,11 @@ def new_model(path: str, overrides: dict[str, Any], vocabulary: Vocabulary, seed
     if not isinstance(given, dict):
         raise DataError(path, "not a JSON object of a model's settings")
     given |= overrides
-    for key, value in vocabulary.config.items():
+    for key, value in tokenizer.model_config.items():
         if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
             continue  # unused rows do no harm
         if given.get(key, value) != value:
-            raise DataError(path, f"{key} is {given[key]}, but {value} in {vocabulary.folder}; remove it")
+            raise DataError(path, f"{key} is {given[key]}, but {value} in {tokenizer.path}; remove it")
     kind = given.pop("model_type", "bert")
     try:
         known = AutoConfig.for_model(kind).to_dict()
@@ -65,7 +41,7 @@ def new_model(path: str, overrides: dict[str, Any], vocabulary: Vocabulary, seed
             near = difflib.get_close_matches(key, known, 1, 0.9)
             if key not in known and near:
                 raise DataError(path, f"unknown key {key!r} for a {kind} model; did you mean {near[0]!r}?")
-        config = AutoConfig.for_model(kind, **(vocabulary.config | given))
+        config = AutoConfig.for_model(kind, **(tokenizer.model_config | given))
     except (ValueError, TypeError):
         raise DataError(path, f"model_type {kind!r} is unknown to transformers {transformers.__version__}") from None
     except StrictDataclassError as e:
@@ -77,8 +53,8 @@ def new_model(path: str, overrides: dict[str, Any], vocabulary: Vocabulary, seed
         raise unusable(path, e) from None
 
 
-def load_model(name: str, vocabulary: Vocabulary | None = None, where: str | None = None) -> PreTrainedModel:
-    """A trained model, from a folder or the Hub, checked against a tokenizer's Vocabulary if one is given."""
+def load_model(name: str, tokenizer: TokenizerFolder | None = None, where: str | None = None) -> PreTrainedModel:
+    """A trained model, from a folder or the Hub, checked against a tokenizer if one is given."""
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise DataError(name, "is not a model folder: it has no config.json")
     try:
@@ -86,18 +62,18 @@ def load_model(name: str, vocabulary: Vocabulary | None = None, where: str | Non
         model = AutoModelForMaskedLM.from_pretrained(name, attn_implementation=GROUPED, dtype=torch.float32)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, StrictDataclassError) as e:
         raise unusable(where or name, e) from None
-    if vocabulary:
-        if len(vocabulary) > config.vocab_size:
+    if tokenizer:
+        if len(tokenizer.pieces) > config.vocab_size:
             raise DataError(
                 name,
-                f"its vocabulary has {config.vocab_size} rows, but {vocabulary.folder} has {len(vocabulary)} tokens; "
-                "continue a model with its own tokenizer",
+                f"its vocabulary has {config.vocab_size} rows, but {tokenizer.path} has {len(tokenizer.pieces)} "
+                "tokens; continue a model with its own tokenizer",
             )
         for key in ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id"):
-            have, want = getattr(config, key, None), vocabulary.config[key]
+            have, want = getattr(config, key, None), tokenizer.model_config[key]
             if have is not None and have != want:
                 raise DataError(
-                    name, f"{key} is {have}, but {want} in {vocabulary.folder}; continue it with its own tokenizer"
+                    name, f"{key} is {have}, but {want} in {tokenizer.path}; continue it with its own tokenizer"
                 )
     return model
 

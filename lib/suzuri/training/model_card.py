@@ -12,7 +12,7 @@ def model_card(
     name: str, inputs: TrainingInputs, counts: dict[str, Any], before: dict[str, Any], after: dict[str, Any]
 ) -> str:
     """Markdown without times in it. `counts` are the manifest's; `before`, `after` are lines of metrics.jsonl."""
-    recipe, vocabulary = inputs.recipe, inputs.vocabulary
+    recipe, tokenizer = inputs.recipe, inputs.tokenizer
     shown = {k: v for k, v in recipe.items() if v is not None and not k.startswith("model_")}
     origin = (
         f"continued from `{os.path.basename(os.path.normpath(inputs.origin))}`" if inputs.origin else "from scratch"
@@ -26,13 +26,13 @@ def model_card(
 language: ja
 library_name: transformers
 pipeline_tag: fill-mask
-mask_token: "{vocabulary.pieces[vocabulary.ids["mask_token"]]}"
+mask_token: "{tokenizer.pieces[tokenizer.special_ids["mask_token"]]}"
 ---
 
 # {name}
 
 A Japanese masked language model ({inputs.model.config.model_type}, {counts["parameters"]:,} parameters, vocabulary of
-{len(vocabulary):,}), pre-trained {origin} with suzuri {__version__}.
+{len(tokenizer.pieces):,}), pre-trained {origin} with suzuri {__version__}.
 
 ```python
 from transformers import pipeline

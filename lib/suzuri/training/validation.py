@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from suzuri.tokenizer import encoding
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.training.masking import IGNORED, Masker, mix64
-from suzuri.training.model import FlatModel, Vocabulary, sequence_arguments
+from suzuri.training.model import FlatModel, sequence_arguments
 from suzuri.training.token_axis import Chunk, assemble, by_length
 
 PROBABILITY = 0.15  # not the recipe's mlm_probability, so that recipes can be compared
@@ -55,7 +56,7 @@ def whole_sequences(tokens: np.ndarray, offsets: np.ndarray, limit: int) -> Iter
 
 
 def masked_batches(
-    tokens: np.ndarray, offsets: np.ndarray, vocabulary: Vocabulary, max_tokens: int | None = None
+    tokens: np.ndarray, offsets: np.ndarray, tokenizer: TokenizerFolder, max_tokens: int | None = None
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """The validation batches of a shard's arrays: (by_length()'s dict, tokens in it).
 
@@ -64,13 +65,14 @@ def masked_batches(
     """
     longest = int(np.diff(offsets).max())
     limit = max(TOKENS_AT_ONCE, longest)
-    masker = Masker(vocabulary.pieces, vocabulary.ids.values(), vocabulary.ids["mask_token"], PROBABILITY)
+    masker = Masker(tokenizer.pieces, tokenizer.special_ids.values(), tokenizer.special_ids["mask_token"], PROBABILITY)
     seen = 0
     for k, chunk in enumerate(whole_sequences(tokens, offsets, limit)):
         seen += len(chunk.tokens)
         if max_tokens and k and seen > max_tokens:
             return
-        yield by_length(assemble([chunk], [mix64(k)], masker, limit, vocabulary.ids["pad_token"])), len(chunk.tokens)
+        batch = assemble([chunk], [mix64(k)], masker, limit, tokenizer.special_ids["pad_token"])
+        yield by_length(batch), len(chunk.tokens)
 
 
 @torch.no_grad()
@@ -104,7 +106,6 @@ def evaluate(
 def encode_lines(blocks: Iterable[bytes], folder: str, max_seq_length: int) -> tuple[np.ndarray, np.ndarray]:
     """(tokens, offsets) of a text, one sequence per line, as pack-tokens packs them; `blocks` hold whole lines."""
     from suzuri.shards import packing
-    from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
     tokenizer = TokenizerFolder(folder)
     encode, special = encoding.encoder(tokenizer), tokenizer.special_ids
