@@ -4,9 +4,11 @@ import functools
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from multiprocessing import forkserver
+from pathlib import Path
 
 import conftest
 import numpy as np
@@ -102,7 +104,7 @@ def start(*args):
     context = fork_server()
     fd, path = tempfile.mkstemp(prefix="stderr-", dir=os.path.dirname(args[0]))
     os.close(fd)
-    process = context.Process(target=warm.main, args=([str(a) for a in args], path))
+    process = context.Process(target=warm.main, args=("train-mlm", [str(a) for a in args], {2: path}))
     process.stderr_path = path
     process.start()
     return process
@@ -127,6 +129,20 @@ def run(*args, status=0):
     os.unlink(process.stderr_path)
     assert process.exitcode == status, stderr
     return stderr
+
+
+def run_warm(tool, *args, stdin=b"", status=0):
+    """conftest's run_tool, for a tool that imports torch: forked like train-mlm above."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {fd: os.path.join(folder, str(fd)) for fd in range(3)}
+        for fd, path in files.items():
+            Path(path).write_bytes(b"" if fd else stdin.encode() if isinstance(stdin, str) else stdin)
+        process = fork_server().Process(target=warm.main, args=(tool, [str(a) for a in args], files))
+        process.start()
+        process.join()
+        out, err = (Path(files[fd]).read_bytes() for fd in (1, 2))
+    assert process.exitcode == status, err.decode(errors="replace")
+    return subprocess.CompletedProcess([tool, *args], status, out, err)
 
 
 def in_process(args, overrides=()):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from small_runs import run_warm
 from suzuri.errors import DataError
 from suzuri.evaluation.fill_mask import read_answers
 from suzuri.evaluation.minimal_pairs import Pair, by_kind, read_pairs
@@ -102,8 +103,8 @@ def test_text_and_shard_give_the_same_figures(models, run_tool, tmp_path):
     shard = tmp_path / "valid.safetensors"
     run_tool("pack-tokens", "--tokenizer", folder, "--max-seq-length", 48, shard, stdin=text)
     options = ("--pseudo-perplexity", 2, "--json")
-    by_text = run_tool("eval-mlm", folder, *options, stdin=text).stdout
-    by_shard = run_tool("eval-mlm", folder, shard, *options, "--text", tmp_path / "text.txt").stdout
+    by_text = run_warm("eval-mlm", folder, *options, stdin=text).stdout
+    by_shard = run_warm("eval-mlm", folder, shard, *options, "--text", tmp_path / "text.txt").stdout
     assert by_text == by_shard
     found = json.loads(by_text)
     assert found["predictions"] > 10 and found["pseudo_perplexity_lines"] == 2
@@ -113,10 +114,10 @@ def test_text_and_shard_give_the_same_figures(models, run_tool, tmp_path):
 
 def test_too_short_and_too_long(models, run_tool, tmp_path):
     folder = models["wordpiece"]
-    assert b"none of its tokens was masked" in run_tool("eval-mlm", folder, stdin="。\n", status=1).stderr
+    assert b"none of its tokens was masked" in run_warm("eval-mlm", folder, stdin="。\n", status=1).stderr
     shard = tmp_path / "long.safetensors"
     run_tool("pack-tokens", "--tokenizer", folder, "--max-seq-length", 500, shard, stdin="東京の" * 40 + "\n")
-    assert b"longer than the 49 tokens" in run_tool("eval-mlm", folder, shard, status=1).stderr
+    assert b"longer than the 49 tokens" in run_warm("eval-mlm", folder, shard, status=1).stderr
 
 
 def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
@@ -126,20 +127,20 @@ def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
     run_tool("pack-tokens", "--tokenizer", folder, shard, stdin="硯で墨をする。\n")
     manifest = {"format": "suzuri-manifest/1", "settings": {"tokenizer": "0" * 64}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert b"packed with tokenizer_sha256" in run_tool("eval-mlm", folder, shard, status=1).stderr
+    assert b"packed with tokenizer_sha256" in run_warm("eval-mlm", folder, shard, status=1).stderr
 
 
-def test_fill_mask_counts_what_it_cannot_see(models, run_tool):
+def test_fill_mask_counts_what_it_cannot_see(models):
     """Only \\n ends a line; a [MASK] beyond the model's length is counted."""
     text = "墨を[MASK]\u2028する。\n" + "東京の" * 40 + "[MASK]\n硯。\n"
-    done = run_tool("fill-mask", models["wordpiece"], "--top-k", 2, stdin=text)
+    done = run_warm("fill-mask", models["wordpiece"], "--top-k", 2, stdin=text)
     assert done.stdout.decode().count("\n") == 1 and done.stdout.decode().startswith("墨を[MASK]\u2028する。\t")
     counts = "3 lines in, 1 masks filled, 1 lines without a mask, 1 masks beyond the model's length"
     assert counts in done.stderr.decode()
 
 
-def test_a_shard_has_no_characters(models, run_tool):
-    done = run_tool("eval-mlm", models["char"], "valid.safetensors", "--pseudo-perplexity", 9, status=2)
+def test_a_shard_has_no_characters(models):
+    done = run_warm("eval-mlm", models["char"], "valid.safetensors", "--pseudo-perplexity", 9, status=2)
     assert b"--text" in done.stderr
 
 
@@ -148,11 +149,11 @@ def test_a_shard_has_no_characters(models, run_tool):
 MASKED = "硯で墨を[MASK]。\tす\n紙は[MASK]、墨は[MASK]。\t白\tこの語はない\n"
 
 
-def test_ranks_of_answers(models, run_tool):
+def test_ranks_of_answers(models):
     """An answer's rank is its place among all pieces; an answer that is not one piece has none, and is counted."""
     folder = models["char"]
     pieces = len(tokenizer_folder.TokenizerFolder(folder).pieces)
-    done = run_tool("fill-mask", folder, "--answers", "--json", "--top-k", pieces, stdin=MASKED)
+    done = run_warm("fill-mask", folder, "--answers", "--json", "--top-k", pieces, stdin=MASKED)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(r["text"], r["mask"], r["answer"]) for r in records] == [
         ("硯で墨を[MASK]。", 0, "す"),
@@ -164,24 +165,24 @@ def test_ranks_of_answers(models, run_tool):
     assert records[2]["rank"] is None
     counts = f"2 lines in, 3 masks filled, 2 answers in the top {pieces}, 1 answers not in the vocabulary"
     assert counts in done.stderr.decode()
-    tsv = run_tool("fill-mask", folder, "--answers", "--top-k", 1, stdin=MASKED).stdout.decode().splitlines()
+    tsv = run_warm("fill-mask", folder, "--answers", "--top-k", 1, stdin=MASKED).stdout.decode().splitlines()
     assert [line.split("\t")[1:3] for line in tsv] == [[r["answer"], str(r["rank"] or "-")] for r in records]
     assert {len(line.split("\t")) for line in tsv} == {5}
 
 
-def test_random_weights_are_the_same_every_time_and_not_the_models(models, run_tool):
+def test_random_weights_are_the_same_every_time_and_not_the_models(models):
     once, again, trained_ones = (
-        run_tool("fill-mask", models["unigram"], *options, stdin="墨を[MASK]。\n").stdout
+        run_warm("fill-mask", models["unigram"], *options, stdin="墨を[MASK]。\n").stdout
         for options in (["--random-weights"], ["--random-weights"], [])
     )
     assert once == again != trained_ones
 
 
-def test_as_many_answers_as_masks(models, run_tool):
+def test_as_many_answers_as_masks(models):
     assert read_answers(["硯"], lambda text: 0) == (["硯"], [[]])
     with pytest.raises(DataError, match="but 0 answers"):
         read_answers(["硯で[MASK]"], lambda text: 1)
-    done = run_tool("fill-mask", models["char"], "--answers", stdin="硯で[MASK]\tあ\tい\n", status=1)
+    done = run_warm("fill-mask", models["char"], "--answers", stdin="硯で[MASK]\tあ\tい\n", status=1)
     assert "硯で[MASK]: 1 [MASK], but 2 answers" in done.stderr.decode()
 
 
@@ -189,7 +190,7 @@ def test_as_many_answers_as_masks(models, run_tool):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, run_tool, tmp_path):
+def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, tmp_path):
     """As in a plain loop over transformers; with its sentences swapped a pair passes if it did not before."""
     pairs = [("硯で墨をする。", "硯を墨でする。"), ("紙が一枚ある。", "紙が一匹ある。"), ("水を飲む。", "水が飲む。")]
     folder, file = models[kind], tmp_path / "pairs.tsv"
@@ -197,7 +198,7 @@ def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, run_
         [f"{a}\t{b}\tas it is" for a, b in pairs] + [f"{b}\t{a}\tturned" for a, b in pairs] + ["墨\t墨\tthe same", ""]
     )
     file.write_text("\n".join(lines))
-    found = json.loads(run_tool("eval-mlm", folder, "--pairs", file, "--json").stdout)
+    found = json.loads(run_warm("eval-mlm", folder, "--pairs", file, "--json").stdout)
     right = sum(naive(folder, [a], 48)[0] < naive(folder, [b], 48)[0] for a, b in pairs)
     assert {row["kind"]: row["right"] for row in found["pairs"]} == {
         "as it is": right,
@@ -207,7 +208,7 @@ def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, run_
     }
 
 
-def test_accuracy_by_kind_and_files_that_are_not_pairs(run_tool, models, tmp_path):
+def test_accuracy_by_kind_and_files_that_are_not_pairs(models, tmp_path):
     pairs = [Pair("a", "b", "x"), Pair("a", "b", "y"), Pair("a", "b", "x"), Pair("a", "b")]
     assert by_kind(pairs, [True, True, False, True]) == {"x": (1, 2), "y": (1, 1), "all": (3, 4)}
     file = tmp_path / "pairs.tsv"
@@ -215,7 +216,7 @@ def test_accuracy_by_kind_and_files_that_are_not_pairs(run_tool, models, tmp_pat
         file.write_bytes(content)
         with pytest.raises(DataError, match=error):
             read_pairs(str(file))
-    assert b"cannot be combined" in run_tool("eval-mlm", models["char"], "x.txt", "--pairs", file, status=2).stderr
+    assert b"cannot be combined" in run_warm("eval-mlm", models["char"], "x.txt", "--pairs", file, status=2).stderr
 
 
 # --- models side by side ----------------------------------------------------------------------------------------
@@ -227,15 +228,15 @@ def test_tables_for_a_terminal():
     assert aligned([["1", "硯", "x"], [], ["10", "ab", "y"]], left={1}) == " 1  硯  x\n\n10  ab  y\n"
 
 
-def test_models_side_by_side(models, run_tool, tmp_path):
+def test_models_side_by_side(models, tmp_path):
     masked, pairs = tmp_path / "masked.tsv", tmp_path / "pairs.tsv"
     masked.write_text(MASKED)
     pairs.write_text("水を飲む。\t水が飲む。\tparticle\n紙が一枚。\t紙が一匹。\tcounter\n")
     folder = models["char"]
-    page = run_tool("compare-models", "--before", "--masked", masked, "--pairs", pairs, "--top-k", 3, folder, folder)
+    page = run_warm("compare-models", "--before", "--masked", masked, "--pairs", pairs, "--top-k", 3, folder, folder)
     lines = page.stdout.decode().splitlines()
     assert lines[0].split()[:3] == ["before", "char", "char"]
-    tsv = run_tool("fill-mask", folder, "--answers", "--top-k", 3, stdin=MASKED).stdout.decode().splitlines()
+    tsv = run_warm("fill-mask", folder, "--answers", "--top-k", 3, stdin=MASKED).stdout.decode().splitlines()
     for line, row in zip(lines[2:5], tsv, strict=True):
         _, answer, rank, *candidates = row.split("\t")
         assert line.replace(",", "").split()[1:3] == [rank] * 2
@@ -244,7 +245,7 @@ def test_models_side_by_side(models, run_tool, tmp_path):
     assert "median rank" in lines[6] and "in the top 3" in lines[7]
     assert lines[8] == "-: the word is not one piece of the model's vocabulary, and is not counted."
     assert "水を飲む。 / 水が飲む。" in lines[12] and "all 2 pairs" in lines[-1]
-    done = run_tool("compare-models", folder, status=2)
+    done = run_warm("compare-models", folder, status=2)
     assert b"--masked or --pairs" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The process that a test's train-mlm is forked from, with the imports done (see small_runs.start)."""
+"""The process that a test's train-mlm or eval-mlm is forked from, with the imports done (see small_runs.start)."""
 
 import os
 import runpy
@@ -18,14 +18,22 @@ if "pytest" not in sys.modules:  # in the process to fork from
     import transformers.models.bert.modeling_bert  # noqa: F401
 
 
-def main(args, stderr_path):
-    """bin/train-mlm with `args`, its stderr to a file.
+def main(tool, args, files):
+    """bin/TOOL with `args`. `files`: {file descriptor: path}, for those of 0, 1, 2 that are not to be inherited.
 
-    An argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
+    For train-mlm, an argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
     """
     assert os.getpid() != IMPORTED_IN, "not forked from the process that has imported torch"
-    os.dup2(os.open(stderr_path, os.O_WRONLY | os.O_APPEND), 2)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    for fd, path in files.items():
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND if fd else os.O_RDONLY), fd)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(0, closefd=False),
+        open(1, "w", closefd=False),
+        open(2, "w", 1, closefd=False),
+    )
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("suzuri.") and hasattr(module, "TOOL"):
+            module.TOOL = tool
     orders = [a.split("=") for a in args if a.startswith(("DIE_AFTER=", "THREADS="))]
     deaths = [int(n) for what, n in orders if what == "DIE_AFTER"]
     suzuri.training.step.torch.set_num_threads(max([1, *(int(n) for what, n in orders if what == "THREADS")]))
@@ -38,5 +46,6 @@ def main(args, stderr_path):
         return found
 
     suzuri.training.step.StepRunner.train_step = dying
-    sys.argv = ["train-mlm", *(a for a in args if a.split("=") not in orders)]
-    runpy.run_path(str(ROOT / "bin/train-mlm"), run_name="__main__")
+    sys.argv = [tool, *(a for a in args if a.split("=") not in orders)]
+    runpy.run_path(str(ROOT / "bin" / tool), run_name="__main__")
+    sys.stdout.flush()
