@@ -17,6 +17,7 @@ from suzuri import __version__
 from suzuri.environment import ROOT, TOOL, install
 from suzuri.errors import DataError
 from suzuri.progress import note
+from suzuri.streams import MAX_LINE
 
 
 def enter_venv() -> None:
@@ -48,6 +49,16 @@ def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
 
 def add_stats_option(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stats", metavar="FILE", help="also write the counts of the summary line to FILE, as JSON")
+
+
+def add_max_line_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--max-line",
+        type=size,
+        default=MAX_LINE,
+        metavar="SIZE",
+        help=f"refuse a line of more bytes (default {MAX_LINE // 10**6}M)",
+    )
 
 
 def add_retry_options(p: argparse.ArgumentParser) -> None:

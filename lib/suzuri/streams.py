@@ -4,13 +4,17 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
+from suzuri import content
 from suzuri.environment import keep_memory
+from suzuri.errors import DataError
 from suzuri.progress import Progress, note
 
 PIPE = 1 << 20  # bytes; the most that Linux allows without privileges
 BLOCK = 1 << 18  # bytes of lines; a block and what is made of it should stay in the processor's cache
+MAX_LINE = 64_000_000  # bytes; the longest paragraph of a book has 100 kB, the longest article of Wikipedia 2 MB
 
 
 def widen(fd: int) -> None:
@@ -35,47 +39,110 @@ def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
         yield block
 
 
-def stdin_blocks() -> Iterator[bytes]:
-    """Standard input as it comes: lines typed, or sent one by one, arrive at once."""
-    open_stdin()
-    yield from read_blocks(0)
+@dataclass(slots=True)
+class Block:
+    """Some whole lines: their bytes, their text, and how many of the bytes are not UTF-8 (U+FFFD in the text).
 
-
-def stdin_lines(progress: Progress) -> Iterator[bytes]:
-    """Standard input as blocks of whole lines, about BLOCK bytes each, however the pipe cuts them."""
-    open_stdin()
-    keep_memory()
-    block, rest = read_lines(b"")
-    while block is not None:
-        progress.update(len(block))
-        yield block
-        block, rest = read_lines(rest)
-
-
-def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
-    """Continue to read standard input after `rest` -> (whole lines, about BLOCK bytes; the beginning of the next line).
-
-    At the end of the input the beginning is None; after that the lines are None too.
+    In the text a line ends with a line feed alone, also where the bytes have the CR LF of Windows.
     """
-    if rest is None:
-        return None, None
-    parts, size, cut = [rest], len(rest), 0
-    while size < BLOCK or not cut:
-        size += len(block := os.read(0, BLOCK))
-        if not block:
-            return b"".join(parts) or None, None
-        parts.append(block)
-        cut = block.rfind(b"\n") + 1
-    rest = parts[-1][cut:]
-    parts[-1] = parts[-1][:cut]
-    return b"".join(parts), rest
+
+    data: bytes
+    text: str
+    invalid: int
+
+    @classmethod
+    def of(cls, data: bytes) -> "Block":
+        text, invalid = content.decode(data)
+        return cls(data, text.replace("\r\n", "\n"), invalid)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class LineReader:
+    """Standard input as blocks of whole lines, however the pipe cuts them.
+
+    Raises DataError for what is not text in UTF-8 (content.EncodingCheck), and for a line of more than `max_line`
+    bytes. Such a line is refused, not skipped: it is a text without line ends or not a text, often all there is.
+    A block has at least `least` bytes, except the last; 1: lines typed, or sent one by one, arrive at once. A reader
+    can be sent from one process to another between two blocks, if it has no `progress` bar.
+    """
+
+    def __init__(self, max_line: int, least: int = BLOCK, progress: Progress | None = None):
+        self.max_line, self.least, self.progress = max_line, least, progress
+        self.check = content.EncodingCheck()
+        self.bytes = 0  # of the blocks read
+        self.rest = b""  # the beginning of the next line; None at the end of the input
+
+    def __iter__(self) -> Iterator[Block]:
+        open_stdin()
+        keep_memory()
+        while (block := self.read()) is not None:
+            yield block
+
+    def read(self) -> Block | None:
+        """The next block; None at the end of the input."""
+        data = self._read_lines()
+        if data is None:
+            return None
+        block = Block.of(data)
+        self.check.add(data, block.invalid, self.bytes - len(data))
+        return block
+
+    def raw(self) -> Iterator[bytes]:
+        """The blocks without their text. To see a quarter of them (from 1 MB on) is enough to know the encoding."""
+        open_stdin()
+        keep_memory()
+        number = 0
+        while (data := self._read_lines()) is not None:
+            number += 1
+            if self.bytes < 1 << 20 or number % 4 == 0:
+                self.check.add(data, content.decode(data)[1], self.bytes - len(data))
+            yield data.replace(b"\r\n", b"\n")
+
+    def _read_lines(self):
+        if self.rest is None:
+            return None
+        parts, size, cut = [self.rest], len(self.rest), 0
+        line = size  # bytes of the line whose end has not come
+        while size < self.least or not cut:
+            if line > self.max_line:
+                self._refuse_line(b"".join(parts), line)
+            part = os.read(0, BLOCK)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+            cut = part.rfind(b"\n") + 1
+            line = len(part) - cut if cut else line + len(part)
+        self.rest = parts[-1][cut:] if cut else None
+        if cut:
+            parts[-1] = parts[-1][:cut]
+        data = b"".join(parts)
+        if len(data) > self.max_line and (longest := max(map(len, data.split(b"\n")))) > self.max_line:
+            self._refuse_line(data, longest)
+        if not self.bytes and (found := content.describe(data[: content.HEAD])):
+            raise DataError("standard input", f"is {found[0]}, not text; {found[1]}")
+        self.bytes += len(data)
+        if self.progress:
+            self.progress.update(len(data))
+        return data or None
+
+    def _refuse_line(self, data, length):
+        self.check.add(data[-length:][:BLOCK], content.decode(data[-length:][:BLOCK])[1], self.bytes)
+        what = f"a line after byte {self.bytes:,} is longer than --max-line, {self.max_line:,} bytes"
+        raise DataError("standard input", f"{what}; is it text, with a line feed after each paragraph?")
 
 
 def write_all(fd: int, block: bytes | memoryview) -> None:
     """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as e:
+        e.filename = {1: "standard output"}.get(fd)
+        raise
 
 
 def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:

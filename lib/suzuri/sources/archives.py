@@ -1,37 +1,40 @@
-"""Compressed files, recognized by their first bytes and decompressed by the ordinary tools (xz, bzip2, gzip, zstd)."""
+"""Text files, packed by xz, bzip2, gzip or zstd or not packed, as blocks of their text."""
 
+import json
 import os
 import re
-import select
+import shlex
 import shutil
-import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from typing import BinaryIO
 
+from suzuri import content
+from suzuri.environment import ROOT
 from suzuri.errors import DataError
-from suzuri.manifest import MANIFEST
-from suzuri.streams import read_blocks, write_all
+from suzuri.manifest import MANIFEST, read_manifest
+from suzuri.progress import note
+from suzuri.streams import BLOCK, read_blocks, widen, write_all
 
-# (first bytes, commands of which the first that is installed is used, Debian package of the last one).
+# kind: (commands of which the first that is installed is used, Debian package of the last one).
 # lbzip2 uses all cores, and bzip2 is by far the slowest of these.
-KINDS = (
-    (rb"\xfd7zXZ\x00", (["xz", "-dcq", "-T0"],), "xz-utils"),
-    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", (["lbzip2", "-dc"], ["bzip2", "-dc"]), "bzip2"),
-    (rb"\x1f\x8b", (["gzip", "-dc"],), "gzip"),
-    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", (["zstd", "-dcq"],), "zstd"),
-    (rb"", (["cat"],), "coreutils"),
-)
-MAGIC_SIZE = 10
-# What these tools print when they cannot write their output.
-NOT_WRITTEN = re.compile("write error|write\\(|no space left|file too large|quota exceeded", re.I)
+TOOLS = {
+    "xz": ((["xz", "-dcq", "-T0"],), "xz-utils"),
+    "bzip2": ((["lbzip2", "-dc"], ["bzip2", "-dc"]), "bzip2"),
+    "gzip": ((["gzip", "-dc"],), "gzip"),
+    "zstd": ((["zstd", "-dcq"],), "zstd"),
+}
 NOT_DATA = re.compile(r"\..*|_SUCCESS|.*\.part|.*\.part\.json")
+STARTS = (b"\xfd7zXZ\0", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # of packed files of which the rest may be missing
+SAMPLE = 1 << 16  # bytes of text whose encoding is looked at
 
 
-def command(head: bytes, name: str) -> list[str]:
-    """Command line that unpacks standard input, whose first bytes are `head`. `name` is for the error."""
-    _, commands, package = next(kind for kind in KINDS if re.match(kind[0], head, re.DOTALL))
+def command(kind: str, name: str) -> list[str]:
+    """Command line that unpacks standard input of this kind. `name` is for the error."""
+    commands, package = TOOLS[kind]
     for argv in commands:
         if shutil.which(argv[0]):
             return argv
@@ -40,84 +43,108 @@ def command(head: bytes, name: str) -> list[str]:
 
 def data_files(folder: str) -> list[str]:
     """Paths of a folder's data files, sorted: no manifest, no records of fetch-url, nothing hidden or unfinished."""
-    names = {e.name for e in os.scandir(folder) if e.is_file()}
+    entries = [e for e in os.scandir(folder) if not NOT_DATA.fullmatch(e.name)]
+    for entry in entries:
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            raise DataError(entry.path, f"is a link to {os.readlink(entry.path)}, which does not exist; mend or remove it")
+    names = {e.name for e in entries if not e.is_dir()}
     records = {MANIFEST} | {f"{name}.json" for name in names}
-    found = sorted(n for n in names - records if not NOT_DATA.fullmatch(n))
-    if not found:
+    if not names - records:
         raise DataError(folder, "no data files in it")
-    return [os.path.join(folder, n) for n in found]
+    return [os.path.join(folder, n) for n in sorted(names - records)]
 
 
-def unpack(source: BinaryIO | Iterator[bytes], name: str, sink: Callable[[bytes], None] | None = None) -> None:
-    """Unpack `source` (a binary file with fileno(), or an iterator of blocks) to standard output.
+def unpacked(source: BinaryIO | Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Blocks of the text in `source` (an unbuffered binary file with fileno(), or an iterator of blocks).
 
-    The tool itself writes there, so no output passes through this process; with `sink`, that function gets the blocks.
-    Raises DataError, with `name`, if the data are damaged or cut short, even after some output; BrokenPipeError when
-    the reader downstream is gone.
+    Raises DataError, with `name`, for what is not text, is not what the end of its name says or is in another encoding
+    than UTF-8, as far as its beginning shows; and for data that are damaged or cut short, even after some output.
     """
-    seekable = hasattr(source, "seekable") and source.seekable()
-    if seekable:
-        start = source.tell()
-        head = os.pread(source.fileno(), MAGIC_SIZE, start)
-        os.lseek(source.fileno(), start, os.SEEK_SET)
-        feed = None
-    else:
-        feed = read_blocks(source.fileno(), 1 << 20) if hasattr(source, "fileno") else iter(source)
-        head = b""
-        while len(head) < MAGIC_SIZE and (block := next(feed, b"")):
-            head += block
-    argv = command(head[:MAGIC_SIZE], name)
-    tool = subprocess.Popen(
-        argv,
-        stdin=source if seekable else subprocess.PIPE,
-        stdout=None if sink is None else subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        if sink is None:
-            if feed:
-                _feed(tool.stdin, head, feed)
-        else:
-            feeder = threading.Thread(target=_feed, args=(tool.stdin, head, feed), daemon=True) if feed else None
-            if feeder:
-                feeder.start()
-            for block in read_blocks(tool.stdout.fileno(), 1 << 20):
-                sink(block)
-            if feeder:
-                feeder.join()
-        said = tool.stderr.read().decode(errors="replace")
-        status = tool.wait()
-    except BaseException:
-        tool.kill()
-        tool.wait()
-        raise
-    if status == 0:
-        return
-    if status == -signal.SIGPIPE or (sink is None and _reader_gone()):
-        raise BrokenPipeError
-    lines = [line.removeprefix(f"{argv[0]}:").strip(" \t\n.") for line in said.splitlines() if line.strip()]
-    what = lines[0].removeprefix("(stdin):").removeprefix("stdin:").strip() if lines else f"status {status}"
-    for line in filter(NOT_WRITTEN.search, lines if sink is None else ()):
-        raise DataError("standard output", line.removeprefix("(stdout):").removeprefix("stdout:").strip())
-    raise DataError(name, f"damaged or cut short ({argv[0]}: {what}); fetch it again")
+    blocks = read_blocks(source.fileno(), BLOCK) if hasattr(source, "fileno") else iter(source)
+    head, blocks = _peek(blocks)
+    content.check_packed(name, head, fetch_again(name))
+    if len(head) < content.HEAD and head not in (b"", b"(") and any(start.startswith(head) for start in STARTS):
+        raise DataError(name, f"is only the first bytes of a packed file; {fetch_again(name)}")
+    kind = content.packed_kind(head)
+    by_hand = f"iconv -f {{}} -t UTF-8 <{name if name != '-' else 'FILE'} >NEW"
+    if kind:
+        argv = command(kind, name)
+        if hasattr(source, "seekable") and source.seekable():  # the tool reads it itself
+            os.lseek(source.fileno(), -len(head), os.SEEK_CUR)
+            blocks = source
+        head, blocks = _peek(_run(argv, blocks, name))
+        if inner := content.packed_kind(head):
+            raise DataError(name, f"is packed twice: {inner} data inside {kind} data; unpack it once ({argv[0]} -dc)")
+        by_hand = f"{argv[0]} -dc <{name} | iconv -f {{}} -t UTF-8 >NEW"
+    if found := content.describe(head):
+        raise DataError(name, f"is {found[0]}{f' packed by {kind}' if kind else ''}, not text; {found[1]}")
+    if content.is_html(head):
+        note(f"{name}: begins like {content.HTML}, whose tags will be in the text")
+    sample = head[:SAMPLE]
+    content.EncodingCheck(name, by_hand).add(sample, content.decode(sample)[1], 0)
+    yield from blocks
 
 
-def _feed(pipe, head, rest):
-    """Write everything to the tool's stdin. If the tool ends earlier, its exit status says why."""
-    with pipe:
+def fetch_again(path: str) -> str:
+    """What to do with a damaged file: the command that fetches it again, if a record of its download names it."""
+    folder = os.path.dirname(path) or "."
+    with suppress(OSError, ValueError, KeyError, TypeError, DataError):
+        if os.path.exists(f"{path}.json"):
+            with open(f"{path}.json", encoding="utf-8") as f:
+                return "fetch it again: " + shlex.join([f"{ROOT}/bin/fetch-url", json.load(f)["url"], path])
+        manifest = read_manifest(folder)
+        if manifest["tool"] == "fetch-jawiki":
+            fetch = shlex.join([f"{ROOT}/bin/fetch-jawiki", manifest["settings"]["source"], folder])
+            return f"fetch it again: rm {shlex.quote(path)}; {fetch}"
+    return "fetch it again"
+
+
+def _peek(blocks):
+    """(the first content.HEAD bytes, or more, or all there are; an iterator over the same blocks from their start)"""
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= content.HEAD:
+            break
+    return head, chain([head] if head else [], blocks)
+
+
+def _run(argv, source, name):
+    """The output of a tool that unpacks `source`, a file or an iterator of blocks."""
+    piped = not hasattr(source, "fileno")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe if piped else source, stdout=pipe, stderr=pipe, bufsize=0) as tool:
         try:
-            write_all(pipe.fileno(), head)
-            for block in rest:
+            widen(tool.stdout.fileno())
+            failures = []
+            feeder = threading.Thread(target=_feed, args=(tool.stdin, source, failures), daemon=True)
+            if piped:
+                feeder.start()
+            yield from read_blocks(tool.stdout.fileno(), BLOCK)
+            if piped:
+                feeder.join()
+            said = tool.stderr.read().decode(errors="replace")
+        except BaseException:
+            tool.kill()
+            raise
+    for failure in failures:
+        raise failure
+    if tool.returncode:
+        lines = [line.removeprefix(f"{argv[0]}:").strip(" \t\n.") for line in said.splitlines() if line.strip()]
+        what = lines[0].removeprefix("(stdin):").removeprefix("stdin:").strip() if lines else f"status {tool.returncode}"
+        raise DataError(name, f"damaged or cut short ({argv[0]}: {what}); {fetch_again(name)}")
+
+
+def _feed(pipe, blocks, failures):
+    """Write everything to the tool's stdin. If the tool ends earlier, its exit status says why."""
+    with suppress(BrokenPipeError), pipe:
+        try:
+            for block in blocks:
                 write_all(pipe.fileno(), block)
         except BrokenPipeError:
             pass
-
-
-def _reader_gone():
-    """True when standard output is a pipe that nobody reads any more (gzip and zstd may report that as an error)."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+        except Exception as e:  # raised again by the thread that reads
+            failures.append(e)
 
 
 class Joiner:

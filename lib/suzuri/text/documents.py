@@ -1,17 +1,6 @@
 """Documents in blocks of lines, as they flow between tools: a sentence per line, an empty line between documents."""
 
-import re
 from typing import BinaryIO
-
-
-def decode(data: bytes) -> tuple[str, int]:
-    """UTF-8 -> (text, number of invalid bytes); each invalid sequence becomes one U+FFFD."""
-    try:
-        return data.decode(), 0
-    except UnicodeDecodeError:
-        # each invalid byte as one of U+DC80 to U+DCFF, which valid UTF-8 cannot hold
-        by_byte = data.decode(errors="surrogateescape")
-        return data.decode(errors="replace"), len(re.findall("[\udc80-\udcff]", by_byte))
 
 
 class DocumentWriter:

@@ -3,7 +3,7 @@
 The rules are those of `sentence_rules`. Everything works on a block of lines at once and leaves the loops over
 characters to NumPy and to str methods:
 
-1. decode; invalid bytes become U+FFFD and are counted; remove what is invisible
+1. remove what is invisible
 2. `Scan` finds the characters that matter, and the pairs of brackets; a bracket without a partner is ordinary
 3. `sentence_ends` works on the text as it was written. Most marks clearly end a sentence: 。 before an ordinary
    character, any mark at the end of a line. The others are matched with DOUBT
@@ -19,8 +19,9 @@ from itertools import repeat
 
 import numpy as np
 
+from suzuri.streams import Block
 from suzuri.text.characters import BLANKS, REMOVED, REMOVED_RUN, code_ranges
-from suzuri.text.documents import count_lines, decode, squeeze
+from suzuri.text.documents import count_lines, squeeze
 from suzuri.text.sentence_rules import (
     CLOSERS,
     DOUBT,
@@ -227,12 +228,11 @@ def split(text: str) -> str:
     return trim(scan.normalized(scan.sentence_ends(text)))[1:]
 
 
-def split_block(data: bytes) -> tuple[bytes, tuple[int, int, int, int]]:
+def split_block(block: Block) -> tuple[bytes, tuple[int, int, int, int]]:
     """A block of whole lines -> (its sentences; the counts of bytes in, lines in, sentences out, invalid bytes).
 
     Several empty lines in a row become one.
     """
-    text, invalid = decode(data)
-    lines_in = text.count("\n") + (not text.endswith("\n"))
-    text = squeeze(split(text))
-    return text.encode(), (len(data), lines_in, count_lines(text), invalid)
+    lines_in = block.text.count("\n") + (not block.text.endswith("\n"))
+    text = squeeze(split(block.text))
+    return text.encode(), (len(block), lines_in, count_lines(text), block.invalid)

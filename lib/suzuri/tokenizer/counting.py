@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from suzuri.content import decode
 from suzuri.processes import ordered_map
 from suzuri.streams import line_blocks
 from suzuri.text.characters import HAN, HIRAGANA, KANA_MARKS, KATAKANA
-from suzuri.text.documents import decode
 from suzuri.tokenizer import words
 
 BLOCK = 1 << 20  # bytes of text that a worker counts at a time: about half a second of cutting into words
