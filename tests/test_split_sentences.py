@@ -15,10 +15,10 @@ import pytest
 from conftest import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suzuri.streams import Block
 from suzuri.text import sentence_rules, sentences
 from suzuri.text.characters import BLANKS, REMOVED, REMOVED_RUN
 from suzuri.text.documents import DocumentWriter
-from suzuri.streams import Block
 from suzuri.text.sentences import split, split_block
 
 HERE = Path(__file__).parent

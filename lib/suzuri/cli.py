@@ -32,10 +32,17 @@ def enter_venv() -> None:
         os.execv(python, [python, *sys.argv])
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        if message.startswith("unrecognized arguments: ") and "--max-line" in self._option_string_actions:
+            message += f" (the text is read from standard input: {self.prog} … <FILE)"
+        super().error(message)
+
+
 def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
     """The parser of a tool with the docstring `doc`: what comes before `Example:` is the description."""
     about, _, example = doc.partition("Example:")
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog=TOOL,
         description=about.strip(),
         epilog="Example:\n" + example.strip("\n") if example else None,
@@ -45,6 +52,19 @@ def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"%(prog)s (suzuri) {__version__}")
     return p
+
+
+MAX_JOBS = 512  # processes; thousands of them end in errors about memory, files or semaphores
+
+
+def add_jobs_option(p: argparse.ArgumentParser, help: str, default: int | None = 1) -> None:
+    def jobs(text):
+        n = count(text)
+        if not 1 <= n <= MAX_JOBS:
+            raise argparse.ArgumentTypeError(f"from 1 to {MAX_JOBS}, not {text}")
+        return n
+
+    p.add_argument("--jobs", type=jobs, default=default, metavar="N", help=help)
 
 
 def add_stats_option(p: argparse.ArgumentParser) -> None:
@@ -61,13 +81,23 @@ def add_max_line_option(p: argparse.ArgumentParser) -> None:
     )
 
 
+RETRY_OPTIONS = ("retries", "timeout", "wait", "min_rate")
+
+
 def add_retry_options(p: argparse.ArgumentParser) -> None:
     """Add the options of tools that download: the arguments of sources.http.read with the same names."""
     p.add_argument(
-        "--retries", type=count, default=8, metavar="N", help="give up after N retries without a new byte (default 8)"
+        "--retries", type=count, default=8, metavar="N", help="give up after N retries without progress (default 8)"
     )
     seconds = {"type": float, "metavar": "SECONDS"}
     p.add_argument("--timeout", default=60, **seconds, help="reconnect after this long without data (default 60)")
+    p.add_argument(
+        "--min-rate",
+        type=size,
+        default=1000,
+        metavar="SIZE",
+        help="reconnect after --timeout with fewer bytes per second than this (default 1k)",
+    )
     p.add_argument("--wait", default=1, **seconds, help="wait before the first retry, then doubled (default 1)")
 
 
@@ -100,7 +130,7 @@ def _die_by(signum):
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    print(f"{TOOL}: {message}", file=sys.stderr, flush=True)
+    note(message)
     # What is still buffered for stdout belongs to a failed run: exit without flushing it.
     os._exit(status)
 

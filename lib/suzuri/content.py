@@ -80,20 +80,20 @@ def suffix(name: str) -> str:
     return name.lower().rpartition(".")[2]
 
 
-def check_packed(name: str, head: bytes, remedy: str) -> None:
+def check_packed(name: str, head: bytes, where: str, remedy: str) -> None:
     """Raise DataError if a file's name ends with .xz, .gz, .bz2 or .zst, but its beginning is not that."""
     promised = SUFFIXES.get(suffix(name))
     if promised and packed_kind(head) != promised:
         found = describe(head) or ((HTML, "") if is_html(head) else None)
         what = found[0] if found else f"something else: {head[:24]!r}" if head else "empty"
-        raise DataError(name, f"its name says {promised}, but it is {what}; {remedy}")
+        raise DataError(where, f"its name says {promised}, but it is {what}; {remedy}")
 
 
-def check_plain(name: str, head: bytes, remedy: str) -> None:
+def check_plain(name: str, head: bytes, where: str, remedy: str) -> None:
     """Raise DataError if a file's name ends with .txt, .json or the like, but its beginning is HTML or not text."""
     found = describe(head) or ((HTML, "") if is_html(head) else None)
     if found and suffix(name) in PLAIN_SUFFIXES:
-        raise DataError(name, f"its name says text, but it is {found[0]}; {remedy}")
+        raise DataError(where, f"its name says text, but it is {found[0]}; {remedy}")
 
 
 def decode(data: bytes) -> tuple[str, int]:
@@ -162,7 +162,10 @@ def guess_encoding(data: bytes) -> str | None:
             part = data[:size]
             for end in (len(part), len(part) - 1):  # nor one that is cut in two
                 found = from_bytes(part[:end], cp_isolation=list(names)).best()
-                if found and found.encoding in ("utf_16_le", "utf_16_be"):  # cut at an odd place, one looks as the other
+                if found and found.encoding in (
+                    "utf_16_le",
+                    "utf_16_be",
+                ):
                     return "UTF-16LE" if data.count(b"\n\0") > data.count(b"\0\n") else names[found.encoding]
                 if found and found.encoding in names:
                     return names[found.encoding]

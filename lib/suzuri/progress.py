@@ -1,16 +1,25 @@
 """Messages and a progress bar on standard error."""
 
 import os
+import re
 import stat
 import sys
 import time
 
 from suzuri.environment import TOOL
 
+# What would move a terminal's cursor, or end the line: it may come from a server or a file's name.
+CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def one_line(message: str) -> str:
+    """The message `tool: message` with control characters as \\x1b and the like."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), f"{TOOL}: {message}")
+
 
 def note(message: str) -> None:
     """Print the line `tool: message` on stderr."""
-    print(f"{TOOL}: {message}", file=sys.stderr, flush=True)
+    print(one_line(message), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -43,7 +52,7 @@ class Progress:
         if self.bar is None:
             note(message)
         else:
-            self.bar.write(f"{TOOL}: {message}", file=sys.stderr)
+            self.bar.write(one_line(message), file=sys.stderr)
 
     def expect(self, n: int) -> None:
         """`n` more are to come, which was not known at the start."""

@@ -46,7 +46,9 @@ def data_files(folder: str) -> list[str]:
     entries = [e for e in os.scandir(folder) if not NOT_DATA.fullmatch(e.name)]
     for entry in entries:
         if entry.is_symlink() and not os.path.exists(entry.path):
-            raise DataError(entry.path, f"is a link to {os.readlink(entry.path)}, which does not exist; mend or remove it")
+            raise DataError(
+                entry.path, f"is a link to {os.readlink(entry.path)}, which does not exist; mend or remove it"
+            )
     names = {e.name for e in entries if not e.is_dir()}
     records = {MANIFEST} | {f"{name}.json" for name in names}
     if not names - records:
@@ -62,7 +64,7 @@ def unpacked(source: BinaryIO | Iterator[bytes], name: str) -> Iterator[bytes]:
     """
     blocks = read_blocks(source.fileno(), BLOCK) if hasattr(source, "fileno") else iter(source)
     head, blocks = _peek(blocks)
-    content.check_packed(name, head, fetch_again(name))
+    content.check_packed(name, head, name, fetch_again(name))
     if len(head) < content.HEAD and head not in (b"", b"(") and any(start.startswith(head) for start in STARTS):
         raise DataError(name, f"is only the first bytes of a packed file; {fetch_again(name)}")
     kind = content.packed_kind(head)
@@ -131,7 +133,7 @@ def _run(argv, source, name):
         raise failure
     if tool.returncode:
         lines = [line.removeprefix(f"{argv[0]}:").strip(" \t\n.") for line in said.splitlines() if line.strip()]
-        what = lines[0].removeprefix("(stdin):").removeprefix("stdin:").strip() if lines else f"status {tool.returncode}"
+        what = (lines or [f"status {tool.returncode}"])[0].removeprefix("(stdin):").removeprefix("stdin:").strip()
         raise DataError(name, f"damaged or cut short ({argv[0]}: {what}); {fetch_again(name)}")
 
 

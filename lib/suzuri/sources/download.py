@@ -5,7 +5,9 @@ import fcntl
 import hashlib
 import json
 import os
+from urllib.parse import urlsplit
 
+from suzuri import content
 from suzuri.errors import DataError
 from suzuri.files import free_space, unlink_quietly
 from suzuri.progress import Progress
@@ -71,6 +73,7 @@ def download(
                         progress.update(len(block))
             try:
                 http.check_sha256(url, digest, sha256)
+                check_content(url, path)
             except DataError:
                 f.seek(0)
                 f.truncate()
@@ -98,6 +101,17 @@ def download(
             if not f.tell() and _is_file_at(f, part):
                 unlink_quietly(part)
                 unlink_quietly(side)
+
+
+def check_content(url: str, path: str) -> None:
+    """Raise DataError if what has come, PATH.part, is empty or cannot be what its address or its name says."""
+    with open(f"{path}.part", "rb") as f:
+        head = f.read(content.HEAD)
+    if not head:
+        raise DataError(url, http.EMPTY)
+    for name in (urlsplit(url).path if http.local_path(url) is None else url, str(path)):
+        for check in content.check_packed, content.check_plain:
+            check(name, head, url, "is this the right address?")
 
 
 def _is_file_at(f, path):

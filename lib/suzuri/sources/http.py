@@ -4,21 +4,23 @@
 and yields each byte once, in order; `download` is built on it, too, and writes a file.
 """
 
+import base64
 import email.utils
 import hashlib
 import http.client
 import os
 import re
 import ssl
+import string
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from urllib.parse import unquote, urljoin
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from suzuri import __version__
+from suzuri import __version__, content
 from suzuri.errors import DataError
 from suzuri.progress import Progress
 
@@ -48,45 +50,125 @@ def local_path(url: str) -> str | None:
     raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
 
 
+EMPTY = "is empty (0 bytes); is this the right address?"
+CREDENTIALS = {}  # "https://host:port" -> the Authorization header for it
+
+
+def address(url: str) -> str:
+    """The address without `user:password@`, which `connect` will send to that server, and to no other.
+
+    So messages, records and manifests, which have the address, do not have the password.
+    """
+    if local_path(url) is not None:
+        return url
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises ValueError)
+    except ValueError:
+        what = "not a valid address; a / or @ in a user name or password is written %2F or %40"
+        raise DataError(url.partition("://")[0] + "://…", what) from None
+    if "@" not in parts.netloc:
+        return url
+    user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    CREDENTIALS[_origin(parts)] = f"Basic {base64.b64encode(user).decode()}"
+    return urlunsplit(parts)
+
+
+def _origin(parts):
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
+
+
+def _request(url, headers):
+    """The request for an address that may have characters outside ASCII, with the credentials for its server."""
+    parts = urlsplit(url)
+    safe = string.punctuation  # what is escaped already stays as it is
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    parts = parts._replace(netloc=host, path=quote(parts.path, safe), query=quote(parts.query, safe), fragment="")
+    request = urllib.request.Request(urlunsplit(parts), headers=headers)
+    if given := CREDENTIALS.get(_origin(parts)):
+        request.add_unredirected_header("Authorization", given)
+    return request
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Credentials go along to another address on the same server, and nowhere else."""
+
+    def redirect_request(self, request, *args):
+        new = super().redirect_request(request, *args)
+        if new and (given := CREDENTIALS.get(_origin(urlsplit(new.full_url)))):
+            new.add_unredirected_header("Authorization", given)
+        return new
+
+
+def _open(url, headers, timeout):
+    """GET -> the response. Only http and https, whatever the server redirects to, and no proxy that speaks SOCKS."""
+    request = _request(url, headers)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(request.type) or proxies.get("all") or ""
+    if proxy.startswith("socks") and not urllib.request.proxy_bypass(request.host):
+        what = "the environment names a SOCKS proxy, which is not supported"
+        raise DataError(url, f"{what}; set {request.type}_proxy to an http:// proxy, or no_proxy={request.host}")
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener.open(request, timeout=timeout)
+
+
 def connect(url: str, offset: int, known: dict | None, timeout: float):
     """GET `url` from byte `offset` on -> (response, the offset at which it starts, description of the file).
 
     The description is {url, size, etag, last_modified}, with None where the server does not say. `known` describes
     the file that the bytes already here are from. If the file has changed since, or may have (the server does not know
-    Range, or sends neither ETag nor Last-Modified), the response starts at 0.
+    Range, or sends neither ETag nor Last-Modified), the response starts at 0. Raises DataError if the answer is not
+    the file.
     """
-    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     if offset and not (known["etag"] or known["last_modified"]):
         offset = 0
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if same_as := _validator(known):
-            headers["If-Range"] = same_as
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as e:
-        if e.code == 416 and offset:  # the file is shorter than what is here: another file
-            e.close()
-            return connect(url, 0, None, timeout)
-        raise
-    now = {
-        "url": url,
-        "size": None,
-        "etag": response.headers["ETag"],
-        "last_modified": response.headers["Last-Modified"],
-    }
-    if response.status == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers["Content-Range"] or "")
-        if span and int(span[1]) == offset:
-            now["size"] = int(span[2])
-            if all(now[k] == known[k] for k in ("size", "etag", "last_modified") if known[k]):
-                return response, offset, now
+    for start in dict.fromkeys((offset, 0)):  # what cannot be continued is asked for once more, as a whole
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            if same_as := _validator(known):
+                headers["If-Range"] = same_as
+        try:
+            response = _open(url, headers, timeout)
+        except urllib.error.HTTPError as e:
+            if e.code == 416 and start:  # the file is shorter than what is here: another file
+                e.close()
+                continue
+            raise
+        answer = response.headers
+        now = {"url": url, "size": None, "etag": answer["ETag"], "last_modified": answer["Last-Modified"]}
+        packed = answer["Content-Encoding"] or "identity"
+        if packed.lower() != "identity" and content.suffix(urlsplit(url).path) not in content.SUFFIXES:
+            # To undo it would be to lose resuming: offsets and sizes are those of the packed bytes.
+            response.close()
+            what = f"the server packs it (Content-Encoding: {packed}), although asked not to"
+            raise DataError(url, f"{what}; fetch it with curl --compressed")
+        if response.status in (200, 203):
+            if not response.chunked and (answer["Content-Length"] or "").isdigit():
+                now["size"] = int(answer["Content-Length"])
+            return response, 0, now
+        span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer["Content-Range"] or "")
+        if response.status == 206 and span and int(span[1]) == start:
+            now["size"] = int(span[3])
+            same = start and all(now[k] == known[k] for k in ("size", "etag", "last_modified") if known[k])
+            if same or (int(span[2]) == now["size"] - 1 and not start):
+                return response, start, now
         response.close()
-        return connect(url, 0, None, timeout)
-    length = response.headers["Content-Length"]
-    if length and not response.chunked:
-        now["size"] = int(length)
-    return response, 0, now
+    what = f"the server answers {response.status} {response.reason}"
+    if response.status == 206:
+        what = f"the server sends a part ({answer['Content-Range']}) of what was asked for as a whole"
+    raise DataError(url, f"{what}; try another address")
 
 
 def _validator(known):
@@ -103,14 +185,16 @@ def read(
     retries: int = 8,
     timeout: float = 60,
     wait: float = 1,
+    min_rate: float = 1000,
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[dict, int, bytes]]:
     """Yield (description, offset, block) to the last byte of `url`; each connection begins with an empty block.
 
     Offsets follow one another, except that they return to 0 when the file must be read again from its beginning. A
-    connection that drops, is silent for `timeout` seconds or answers "busy" is opened again after `wait` seconds, which
-    double each time. It gives up after `retries` retries without a new byte. Raises NotFound, DataError.
+    connection that drops, is silent for `timeout` seconds, brings less than `min_rate` bytes per second in that time or
+    answers "busy" is opened again after `wait` seconds, which double each time. It gives up after `retries` retries
+    that brought nothing to speak of. Raises NotFound, DataError.
     """
     path = local_path(url)
     if path is not None:
@@ -118,16 +202,24 @@ def read(
         return
     failures, farthest = 0, offset
     while True:
-        asked_wait = 0
+        asked_wait = came = waited = seen = 0  # bytes and seconds of this connection; bytes in its last `timeout` s
         try:
             response, offset, known = connect(url, offset, known, timeout)
             with response:
                 yield known, offset, b""
-                while offset != known["size"] and (block := response.read1(BLOCK)):
+                while offset != known["size"]:
+                    begin = time.monotonic()
+                    block = response.read1(BLOCK)
+                    waited_before, waited = waited, waited + time.monotonic() - begin
+                    if not block:
+                        break
                     yield known, offset, block
                     offset += len(block)
-                    if offset > farthest:
-                        farthest, failures = offset, 0
+                    came += len(block)
+                    if waited // timeout > waited_before // timeout:
+                        if came - seen < min_rate * timeout:
+                            raise OSError(f"only {came - seen:,} bytes in {timeout:g} s")
+                        seen = came
             if known["size"] in (None, offset):
                 return
             problem = f"connection closed after {offset:,} of {known['size']:,} bytes"
@@ -144,6 +236,9 @@ def read(
                 raise DataError(url, f"{reason.verify_message}; is this the right server?") from None
             stalled = isinstance(reason, TimeoutError)
             problem = f"no data for {timeout:g} s" if stalled else _message(reason)
+        if offset > farthest and came >= min_rate * max(1, waited):  # a byte now and then is not progress
+            failures = 0
+        farthest = max(farthest, offset)
         failures += 1
         if failures > retries:
             raise DataError(url, f"{problem}; gave up after {retries} more tries; run again to continue")
@@ -167,6 +262,8 @@ def _read_local(url, path):
 
 
 def _refusal(url, e):
+    if 300 <= e.code < 400:
+        return DataError(url, f"redirects ({e.code}) in a circle, too often or to nowhere; give its final address")
     if e.code in (404, 410):
         return NotFound(url, f"{e.code}: not there; find its new address and set it (make … *_URL=https://…)")
     return DataError(url, f"the server refuses: {e.code} {e.reason}; try another address (make … *_URL=https://…)")
@@ -213,6 +310,8 @@ def stream(url: str, *, sha256: str | None = None, progress: Progress | None = N
             yield block
             if progress:
                 progress.update(len(block))
+    if not sent:
+        raise DataError(url, EMPTY)
     check_sha256(url, digest, sha256)
 
 

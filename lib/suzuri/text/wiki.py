@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from suzuri.content import decode
 from suzuri.errors import DataError
 from suzuri.text.characters import REMOVED_RUN
 
@@ -49,9 +50,10 @@ def article(record: dict) -> tuple[str | None, str | None]:
 def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | None, str | None, dict]]:
     """Lines of NDJSON -> (text or None, reason or None, record) for each record, as from `article`.
 
-    Action lines and blank lines are skipped. Adds to `counts`: "lines", "broken" (not a JSON object), "documents",
-    "redirect", "namespace", "empty". Raises DataError at the end if more than 1 in 1,000 lines was broken (a single
-    one is always allowed), at once if the input is obviously something else.
+    Action lines and blank lines are skipped. Adds to `counts`: "lines", "broken" (not a JSON object), "invalid" (bytes
+    that are not UTF-8), "documents", "redirect", "namespace", "empty". Raises DataError at the end if more than 1 in
+    1,000 lines was broken (a single one is always allowed) or there was no article, at once if the input is obviously
+    something else.
     """
     for line in lines:
         if not line or line.isspace():
@@ -60,34 +62,61 @@ def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | No
         if line.startswith(b'{"index":{'):
             continue
         try:
-            record = parse(line)
+            record = parse(line, counts)
             if not isinstance(record, dict):
                 raise ValueError("not an object")
         except (ValueError, RecursionError):
+            if counts["lines"] == 1:
+                check_start(line)
             counts["broken"] += 1
             if counts["broken"] > 1000 and counts["broken"] > counts["lines"] / 2:
-                raise DataError("input", "is not Cirrus NDJSON: most of its lines are not JSON objects") from None
+                raise DataError(INPUT, f"is not {CIRRUS}: most of its lines are not JSON objects") from None
             continue
         if "index" in record and len(record) == 1:  # an action line, written differently
             continue
+        if isinstance(record.get("_source"), dict) and "text" not in record:
+            raise DataError(INPUT, 'its records are in {"_source": …}, a search result; take them out: jq -c ._source')
         text, reason = article(record)
         counts[reason or "documents"] += 1
         yield text, reason, record
-    check_broken(counts)
+    check_counts(counts)
 
 
-def parse(line: bytes) -> object:
+INPUT = "standard input"
+CIRRUS = "a dump of Wikipedia's search index (Cirrus NDJSON, which fetch-jawiki fetches)"
+# What else the first line of an input may begin with.
+STARTS = {
+    b"<": f"is XML or HTML, not {CIRRUS}",
+    b"[": f"is a JSON array, not {CIRRUS}; one record per line: jq -c '.[]'",
+    b"INSERT INTO": f"is SQL, not {CIRRUS}",
+}
+
+
+def check_start(line: bytes) -> None:
+    """Raise DataError if the first line of the input shows that it is something else."""
+    for start, what in STARTS.items():
+        if line.lstrip(b"\xef\xbb\xbf \t").startswith(start):
+            raise DataError(INPUT, what)
+
+
+def parse(line: bytes, counts: Counter) -> object:
     try:
         return loads(line)
     except ValueError:
-        return json.loads(line)  # which accepts half a surrogate pair ("\\ud83d"); orjson does not
+        text, invalid = decode(line)
+        found = json.loads(text)  # which accepts half a surrogate pair ("\\ud83d"); orjson does not
+        counts["invalid"] += invalid
+        return found
 
 
-def check_broken(counts: Counter) -> None:
-    """Raise DataError if too many of the lines counted were broken."""
+def check_counts(counts: Counter) -> None:
+    """Raise DataError if too many of the lines counted were broken, or there is no article."""
     if counts["broken"] > max(1, counts["lines"] / 1000):
         share = f"{counts['broken']:,} of {counts['lines']:,} lines are broken JSON"
-        raise DataError("input", f"{share}, more than 1 in 1,000; fetch the dump again")
+        raise DataError(INPUT, f"{share}, more than 1 in 1,000; fetch the dump again")
+    if not counts["documents"]:
+        found = f"{counts['lines']:,} lines, but no article in them" if counts["lines"] else "is empty"
+        raise DataError(INPUT, f"{found}; it should be {CIRRUS}")
 
 
 # Marks of notes, always in square brackets: [1] [注 1] [注釈 2] [出典3] [note 1] [A 1], also with the page
