@@ -153,7 +153,7 @@ def output_of(*blocks):
     out = Out()
     writer = DocumentWriter(out)
     for block in blocks:
-        writer.write(split_block(Block.of(block))[0])
+        writer.write(split_block(Block(block))[0])
     return b"".join(out)
 
 
@@ -228,7 +228,7 @@ def visible(text):
 @given(any_text)
 def test_nothing_lost_nothing_invisible(text):
     text = text.encode("utf-8", "replace").decode()
-    found = split_block(Block.of(text.encode()))[0].decode()
+    found = split_block(Block(text.encode()))[0].decode()
     # Characters compose only within a line, so compare them decomposed.
     assert unicodedata.normalize("NFKD", visible(found)) == unicodedata.normalize("NFKD", visible(text))
     assert "\n\n\n" not in found
@@ -341,7 +341,7 @@ def test_two_megabytes_without_a_line_end_take_linear_time(line, run_tool):
     times = []
     for part in (data[: len(data) // 8], data):
         start = time.process_time()
-        split_block(Block.of(part))
+        split_block(Block(part))
         times.append(time.process_time() - start)
     assert times[1] < 20 * times[0] + 0.3, times
 

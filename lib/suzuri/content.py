@@ -124,7 +124,7 @@ class EncodingCheck:
         foreign = invalid
         if b"\0" in data:
             foreign += len(data) - len(data.translate(None, CONTROLS))
-        if b"\x1b$" in data:
+        if b"\x1b" in data:
             foreign += sum(map(len, JIS.findall(data)))
         self.excess = max(0.0, self.excess + foreign - FOREIGN_SHARE * len(data))
         marked = not before and data.startswith((b"\xff\xfe", b"\xfe\xff"))

@@ -4,7 +4,6 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from suzuri import content
@@ -39,21 +38,17 @@ def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
         yield block
 
 
-@dataclass(slots=True)
 class Block:
     """Some whole lines: their bytes, their text, and how many of the bytes are not UTF-8 (U+FFFD in the text).
 
     In the text a line ends with a line feed alone, also where the bytes have the CR LF of Windows.
     """
 
-    data: bytes
-    text: str
-    invalid: int
-
-    @classmethod
-    def of(cls, data: bytes) -> "Block":
-        text, invalid = content.decode(data)
-        return cls(data, text.replace("\r\n", "\n"), invalid)
+    def __init__(self, data: bytes):
+        self.data = data
+        self.text, self.invalid = content.decode(data)
+        if b"\r" in data:  # to look for one byte takes no time
+            self.text = self.text.replace("\r\n", "\n")
 
     def __len__(self) -> int:
         return len(self.data)
@@ -85,7 +80,7 @@ class LineReader:
         data = self._read_lines()
         if data is None:
             return None
-        block = Block.of(data)
+        block = Block(data)
         self.check.add(data, block.invalid, self.bytes - len(data))
         return block
 
@@ -98,7 +93,7 @@ class LineReader:
             number += 1
             if self.bytes < 1 << 20 or number % 4 == 0:
                 self.check.add(data, content.decode(data)[1], self.bytes - len(data))
-            yield data.replace(b"\r\n", b"\n")
+            yield data.replace(b"\r\n", b"\n") if b"\r" in data else data
 
     def _read_lines(self):
         if self.rest is None:
