@@ -14,6 +14,7 @@ import os
 import re
 import threading
 import time
+from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -54,6 +55,12 @@ class Server(ThreadingHTTPServer):
         self.vanish = None  # a path: after `vanish_after` requests below it, it is neither listed nor found
         self.vanish_after = 0
         self.redirect = {}  # path -> location
+        self.partial = None  # a Content-Range (or ""): every file comes with it and 206, whatever was asked for
+        self.status = 200  # of a file asked for without Range
+        self.reason = None  # beside an error's status
+        self.encoding = None  # Content-Encoding
+        self.drip = 0  # seconds before each byte of a body
+        self.user = None  # "name:password", without which every answer is 401
         self.quote_equals = False  # index pages write = as %3D
         self.lock = threading.Lock()
         self.requests = []
@@ -103,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def head(self, status, **headers):
         self.request_.status = status
-        self.send_response(status)
+        self.send_response(status, self.server.reason)
         for name, value in {"Connection": "close", **headers}.items():
             if value is not None:
                 self.send_header(name.replace("_", "-"), str(value))
@@ -112,7 +119,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, gone):
         s = self.server
         path = s.folder / self.request_.path.lstrip("/")
-        if self.request_.path in s.redirect:
+        if s.user and self.headers["Authorization"] != f"Basic {b64encode(s.user.encode()).decode()}":
+            self.head(401, Content_Length=0)
+        elif self.request_.path in s.redirect:
             self.head(302, Location=s.redirect[self.request_.path], Content_Length=0)
         elif gone or ".." in path.parts or not path.exists():
             self.head(404, Content_Length=0)
@@ -144,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         body = path.read_bytes()
         etag = f'"{hashlib.md5(body).hexdigest()}"' if s.etag else None
         date = formatdate(os.path.getmtime(path), usegmt=True) if s.last_modified else None
-        start, status, content_range = 0, 200, None
+        start, status, content_range = 0, s.status, None
         span = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         same = self.headers["If-Range"] in (None, etag, date)
         if s.ranges and span and same:
@@ -153,12 +162,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.head(416, Content_Range=f"bytes */{len(body)}", Content_Length=0)
                 return
             content_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        if s.partial is not None:
+            start, status, content_range = 0, 206, s.partial or None
         body = body[start:]
         self.head(
             status,
             ETag=etag,
             Last_Modified=date,
             Content_Range=content_range,
+            Content_Encoding=s.encoding,
             Accept_Ranges="bytes" if s.ranges else None,
             Content_Length=None if s.chunked else len(body) + s.wrong_length,
             Transfer_Encoding="chunked" if s.chunked else None,
@@ -177,6 +189,10 @@ class Handler(BaseHTTPRequestHandler):
             s.stalls -= stalling
         if dropping:
             body = body[: s.drop_after]
+        while s.drip and body:
+            self.send(body[:1])
+            body = body[1:]
+            time.sleep(s.drip)
         for at in range(0, len(body), 1 << 14):
             block = body[at : at + (1 << 14)]
             if stalling and at + len(block) > s.stall_after:

@@ -112,7 +112,7 @@ def test_damage_is_an_error_that_names_the_file(run_tool, tmp_path, pack, how, w
 
 
 def test_a_full_disk_is_not_damage(bin_dir, tmp_path):
-    (tmp_path / "x.xz").write_bytes(lzma.compress(random.Random(0).randbytes(100_000)))
+    (tmp_path / "x.xz").write_bytes(lzma.compress(random.Random(0).randbytes(100_000).hex().encode()))
     with open("/dev/full", "wb") as full:
         done = subprocess.run([bin_dir / "cat-text", tmp_path / "x.xz"], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1 and b"standard output" in done.stderr and b"damaged" not in done.stderr
@@ -150,7 +150,7 @@ def test_a_reader_that_leaves_in_other_ways(bin_dir, tmp_path, way):
 
 
 def test_looks_like_an_archive_but_is_text(run_tool):
-    for text in (b"BZh9 is how bzip2 begins\n", b"BZh", b"\xfd7zX", b"\x1f"):
+    for text in (b"BZh9 is how bzip2 begins\n", b"BZh", b"PK", b"(", b"<html> is how a page begins"):
         assert run_tool("cat-text", stdin=text).stdout == text
 
 

@@ -20,10 +20,10 @@ def record(n):
 
 @pytest.mark.parametrize(
     "good, broken, status",
-    [(0, 0, 0), (3, 1, 0), (3, 2, 1), (998, 1, 0), (997, 3, 1), (2997, 3, 0), (2996, 4, 1), (0, 1, 0), (0, 5, 1)],
+    [(3, 1, 0), (3, 2, 1), (998, 1, 0), (997, 3, 1), (2997, 3, 0), (2996, 4, 1), (0, 5, 1)],
 )
 def test_share_of_broken_lines(run_tool, good, broken, status):
-    bad = [b'{"text": "cut', b"[1, 2]", b"\xff\xfe", b"12"]
+    bad = [b'{"text": "cut', b"[1, 2]", b"\xff", b"12"]
     lines = [bad[i % 4] for i in range(broken)] + [record(n) for n in range(good)]
     done = run_tool("extract-wiki", stdin=b"\n".join(lines), status=status)
     if status:

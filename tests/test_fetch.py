@@ -2,15 +2,19 @@
 
 import bz2
 import errno
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
 from email.utils import formatdate
+from urllib.parse import quote
 
 import pytest
 from conftest import wait_for
@@ -112,11 +116,167 @@ def test_local_file(run_tool, site, target, form):
     check_whole(target, form.format(site / "file"))
 
 
-def test_empty_file(run_tool, site, target):
-    (site / "file").write_bytes(b"")
-    with serving(site) as server:
+def refused(run_tool, *arguments, tool="fetch-url"):
+    """The one line that a tool ends with."""
+    done = run_tool(tool, *QUICK, *arguments, status=1)
+    lines = [line for line in done.stderr.decode().splitlines() if not line.endswith(" 5 files")]
+    assert done.stdout == b"" and len(lines) == 1 and lines[0].startswith(f"{tool}: "), lines
+    return lines[0].removeprefix(f"{tool}: ")
+
+
+HTML = b"<!DOCTYPE html>\n<html><head><title>503</title></head><body>Maintenance</body></html>\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("name", "body", "what"),
+    [
+        ("file", b"", "is empty (0 bytes)"),
+        ("ja.txt.xz", b"", "is empty (0 bytes)"),
+        ("ja.txt.xz", HTML, "its name says xz, but it is an HTML page"),
+        ("ja.txt.gz", b"  \n" + HTML.lower(), "its name says gzip, but it is an HTML page"),
+        ("ja.txt", HTML, "its name says text, but it is an HTML page"),
+        ("pages.JSON.BZ2", lzma.compress(b"text\n"), "its name says bzip2, but it is xz data"),
+        ("ja.txt.zst", b"not found\n", "its name says zstd, but it is something else: b'not found"),
+        ("ja.txt", b"PK\3\4" + bytes(600), "its name says text, but it is a zip archive"),
+    ],
+)
+def test_what_came_is_not_what_its_name_says(run_tool, site, target, name, body, what, chunked):
+    (site / name).write_bytes(body)
+    with serving(site, chunked=chunked) as server:
+        assert refused(run_tool, f"{server.url}{name}?v=1", target).startswith(f"{server.url}{name}?v=1: {what}")
+        assert names(target.parent) == []
+        if body:  # the name that it is to have counts, too
+            (site / "download").write_bytes(body)
+            assert what in refused(run_tool, f"{server.url}download", target.parent / name)
+        assert names(target.parent) == []
+    assert what in refused(run_tool, site / name, target)
+
+
+@pytest.mark.parametrize(
+    "content_range, requests", [("", 1), ("bytes 0-99/300000", 1), ("bytes 7-299999/300000", 1), ("bytes */9", 1)]
+)
+def test_a_part_that_nobody_asked_for(run_tool, site, target, content_range, requests):
+    """206 without Range is refused unless the part is the whole: never asked for again and again."""
+    with serving(site, partial=content_range) as server:
+        assert "the server sends a part" in refused(run_tool, f"{server.url}file", target)
+        assert len(server.requests) == requests
+        assert "the server sends a part" in refused(run_tool, f"{server.url}file", "-")
+        assert names(target.parent) == []
+        server.partial, server.drop_after = None, 100_000
+        run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
+        server.partial, server.drop_after = content_range, None
+        server.requests.clear()
+        assert "the server sends a part" in refused(run_tool, f"{server.url}file", target)
+        assert [r.headers.get("Range") for r in server.requests] == ["bytes=100000-", None]
+        server.partial = "bytes 0-299999/300000"
+        run_tool("fetch-url", *QUICK, f"{server.url}file", target)
+    check_whole(target, f"{server.url}file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"status": 204}, "the server answers 204 No Content"),
+        ({"status": 205}, "the server answers 205 Reset Content"),
+        ({"encoding": "gzip"}, "the server packs it (Content-Encoding: gzip), although asked not to"),
+        ({"redirect": {"/file": "/other", "/other": "/file"}}, "redirects (302) in a circle"),
+        ({"redirect": {"/file": "/file"}}, "redirects (302) in a circle"),
+        ({"redirect": {"/file": "file:///etc/passwd"}}, "redirects (302) in a circle, too often or to nowhere"),
+        ({"redirect": {"/file": "ftp://127.0.0.1/file"}}, "in a circle, too often or to nowhere"),
+        ({"fail_first": 9, "fail_status": 418, "reason": "I\x1b[31m am\x07\x9b"}, "418 I\\x1b[31m am\\x07"),
+    ],
+)
+def test_answers_that_are_not_the_file(run_tool, site, target, settings, what):
+    with serving(site, **settings) as server:
+        for out in (target, "-"):
+            assert what in refused(run_tool, f"{server.url}file", out)
+        assert len(server.requests) < 25
+    assert names(target.parent) == []
+
+
+def test_an_archive_may_be_called_an_encoding(run_tool, site, target):
+    """Apache's AddEncoding: the file is what was asked for, and stays packed."""
+    (site / "ja.txt.gz").write_bytes(gzip.compress(b"text\n"))
+    with serving(site, encoding="x-gzip") as server:
+        run_tool("fetch-url", f"{server.url}ja.txt.gz", target)
+    check_whole(target, f"{server.url}ja.txt.gz", (site / "ja.txt.gz").read_bytes())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_server_that_drips(run_tool, site, target, chunked):
+    """Some bytes per second are not silence, but it would take months."""
+    with serving(site, drip=0.02, chunked=chunked) as server:
+        done = run_tool(
+            "fetch-url", "--wait", 0, "--timeout", 0.3, "--retries", 2, f"{server.url}file", target, status=1
+        )
+        assert len(server.requests) == 3
+        last = done.stderr.decode().splitlines()[-1]
+        assert re.search(r"file: only \d+ bytes in 0.3 s; gave up after 2 more tries", last)
+        server.drip, server.drop_after = 0, 1  # a byte per connection
+        run_tool("fetch-url", "--wait", 0, "--retries", 2, f"{server.url}file", target, status=1)
+        assert len(server.requests) == 6
+        server.drop_after = None
         run_tool("fetch-url", f"{server.url}file", target)
-    assert target.read_bytes() == b"" and names(target.parent) == ["file", "file.json"]
+    check_whole(target, f"{server.url}file")
+
+
+def test_addresses_outside_ascii(run_tool, site, target):
+    (site / "墨 と").mkdir()
+    (site / "墨 と/硯%.txt").write_bytes(BODY)
+    with serving(site) as server:
+        run_tool("fetch-url", f"{server.url}墨 と/硯%25.txt?版=一", target)
+        assert server.requests[0].path == "/墨 と/硯%.txt"
+    check_whole(target, f"{server.url}墨 と/硯%25.txt?版=一")
+    request = http._request("https://墨.example:8080/硯/%E5%A2%A8?a=%20&b=水#部", {})
+    assert request.full_url == "https://xn--2os.example:8080/%E7%A1%AF/%E5%A2%A8?a=%20&b=%E6%B0%B4"
+
+
+SECRET = "s3/cr@t:墨"
+LOGIN = f"ich:{quote(SECRET, safe='')}@"
+
+
+def test_credentials(run_tool, site, target):
+    """They are for one server, and in no message, record or manifest."""
+    with serving(site, user=f"ich:{SECRET}", redirect={"/old": "/file"}) as server, serving(site) as other:
+        url = server.url.replace("//", f"//{LOGIN}")
+        for path in ("file", "old"):
+            run_tool("fetch-url", *QUICK, f"{url}{path}", target)
+        check_whole(target, f"{server.url}old")
+        target.unlink()
+        for wrong in (f"{url}nothing", url.replace("ich", "du") + "file"):
+            said = refused(run_tool, wrong, target)
+            assert "s3" not in said and said.startswith(server.url)
+        assert "s3" not in refused(run_tool, f"http://ich:s3/cr@{server.url[7:]}file", target)
+        server.redirect = {"/file": f"{other.url}file"}
+        run_tool("fetch-url", *QUICK, f"{url}file", target)
+        assert "Authorization" not in other.requests[-1].headers
+    assert b"s3" not in target.with_name("file.json").read_bytes()
+
+
+def test_dump_with_credentials(run_tool, root, tmp_path):
+    with serving(root, user=f"ich:{SECRET}") as server:
+        done = run_tool("fetch-jawiki", server.url.replace("//", f"//{LOGIN}"), tmp_path / "jw")
+    check_folder(tmp_path / "jw", "20261108", 5)
+    assert b"s3" not in done.stderr + (tmp_path / "jw/manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "ALL_PROXY"])
+def test_socks_proxy(run_tool, site, target, name):
+    proxy = {name: "socks5h://ich:s3cret@127.0.0.1:9", "no_proxy": ""}
+    done = run_tool("fetch-url", "http://127.0.0.1:9/file", target, status=1, env=proxy)
+    assert b"names a SOCKS proxy, which is not supported" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and b"s3cret" not in done.stderr
+    with serving(site) as server:
+        run_tool("fetch-url", f"{server.url}file", target, env=proxy | {"no_proxy": "127.0.0.1"})
+    check_whole(target, f"{server.url}file")
+
+
+def test_a_page_may_be_asked_for(run_tool, site, target):
+    (site / "index.html").write_bytes(HTML)
+    with serving(site) as server:
+        run_tool("fetch-url", f"{server.url}index.html", target)
+    check_whole(target, f"{server.url}index.html", HTML)
 
 
 def test_resumes_what_an_earlier_run_left(run_tool, site, target):
@@ -630,6 +790,43 @@ def test_a_pinned_date_that_vanishes(run_tool, root, tmp_path):
         done = run_tool("fetch-jawiki", *QUICK, "--date", "20261108", server.url, tmp_path / "jw", status=1)
     assert b"404: not there" in done.stderr
     assert not os.path.exists(tmp_path / "jw")
+
+
+def test_a_page_among_the_shards(run_tool, root, tmp_path):
+    """A third of the dump is not silently missing."""
+    path = root / "20261108/index_name=jawiki_content/jawiki_content-20261108-00001.json.bz2"
+    good = path.read_bytes()
+    path.write_bytes(HTML)
+    with serving(root) as server:
+        said = refused(run_tool, server.url, tmp_path / "jw", tool="fetch-jawiki")
+        assert f"{path.name}: its name says bzip2, but it is an HTML page" in said
+        path.write_bytes(good)
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
+def test_a_damaged_download_is_fetched_again_by_the_command_in_the_message(run_tool, root, target, tmp_path):
+    site = tmp_path / "other site"
+    site.mkdir()
+    def mend(*arguments):
+        done = run_tool("cat-text", *arguments, status=1)
+        command = re.search("(damaged or cut short|its name says).*; fetch it again: (.*)", done.stderr.decode())[2]
+        subprocess.run(["bash", "-ec", command], check=True, capture_output=True)
+        return run_tool("cat-text", *arguments).stdout
+
+    packed = target.with_name("ja 墨.txt.xz")
+    (site / "ja.txt.xz").write_bytes(lzma.compress(b"text\n" * 9))
+    with serving(site) as server, serving(root) as dumps:
+        run_tool("fetch-url", f"{server.url}ja.txt.xz", packed)
+        for damaged in (packed.read_bytes()[:-9], b"", b"<html>"):
+            packed.write_bytes(damaged)
+            assert mend(packed) == b"text\n" * 9
+        run_tool("fetch-jawiki", dumps.url, tmp_path / "jw 墨")
+        whole = run_tool("cat-text", tmp_path / "jw 墨").stdout
+        for damage in (lambda path: path.write_bytes(HTML), lambda path: os.truncate(path, 900)):
+            damage(tmp_path / "jw 墨/jawiki_content-20261108-00003.json.bz2")
+            assert mend(tmp_path / "jw 墨") == whole
+    check_folder(tmp_path / "jw 墨", "20261108", 5)
 
 
 def test_stream_of_shards_ends_with_its_reader(bin_dir, root):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from suzuri import __version__
+from suzuri import __version__, content
 from suzuri.environment import ROOT, TOOL, install
 from suzuri.errors import DataError
 from suzuri.progress import note
@@ -118,6 +118,8 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
         fail(str(e))
     except ModuleNotFoundError as e:
         fail(f"{e.name}: not installed: {install(requirements)}")
+    except UnicodeDecodeError as e:
+        fail(f"input: {content.refuse_encoding(e.object, 0, 'iconv -f {} -t UTF-8 <FILE >NEW')}")
     except OSError as e:
         fail(f"{e.filename or 'input/output'}: {e.strerror or e}")
     except MemoryError:

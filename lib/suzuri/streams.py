@@ -129,6 +129,17 @@ class LineReader:
         raise DataError("standard input", f"{what}; is it text, with a line feed after each paragraph?")
 
 
+def read_text(path: str) -> str:
+    """The text of a small file; raises DataError unless all of it is UTF-8."""
+    with open(path, "rb") as f:
+        block = Block(f.read())
+    mend = f"iconv -f {{}} -t UTF-8 <{path} >NEW"
+    content.EncodingCheck(path, mend).add(block.data, block.invalid, 0)
+    if block.invalid:
+        raise DataError(path, content.refuse_encoding(block.data, 0, mend))
+    return block.text
+
+
 def write_all(fd: int, block: bytes | memoryview) -> None:
     """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)

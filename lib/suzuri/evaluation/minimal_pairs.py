@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from suzuri.errors import DataError
 from suzuri.evaluation.pseudo_perplexity import PseudoScorer
+from suzuri.streams import read_text
 
 
 class Pair(NamedTuple):
@@ -33,19 +34,14 @@ class Passed(NamedTuple):
 def read_pairs(path: str) -> list[Pair]:
     """The pairs of a file of lines `RIGHT<TAB>WRONG[<TAB>KIND]`; blank lines are skipped."""
     pairs = []
-    with open(path, encoding="utf-8") as f:
-        try:
-            for n, line in enumerate(f, 1):
-                cells = line.rstrip("\n").split("\t")
-                if not line.strip():
-                    continue
-                if len(cells) not in (2, 3) or not (cells[0].strip() and cells[1].strip()):
-                    raise DataError(
-                        f"{path}: line {n}", "not a pair: a line is RIGHT, a tab, WRONG, and optionally a tab and KIND"
-                    )
-                pairs.append(Pair(*cells))
-        except UnicodeDecodeError as e:
-            raise DataError(path, f"not UTF-8 ({e.reason} at byte {e.start})") from None
+    for n, line in enumerate(read_text(path).split("\n"), 1):
+        cells = line.split("\t")
+        if not line.strip():
+            continue
+        if len(cells) not in (2, 3) or not (cells[0].strip() and cells[1].strip()):
+            what = "not a pair: a line is RIGHT, a tab, WRONG, and optionally a tab and KIND"
+            raise DataError(f"{path}: line {n}", what)
+        pairs.append(Pair(*cells))
     if not pairs:
         raise DataError(path, "has no pairs")
     return pairs

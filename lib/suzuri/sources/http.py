@@ -92,9 +92,11 @@ def _request(url, headers):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Credentials go along to another address on the same server, and nowhere else."""
+    """Only to http and https. Credentials go along to another address on the same server, and nowhere else."""
 
     def redirect_request(self, request, *args):
+        if not args[-1].lower().startswith(("http://", "https://")):
+            return None  # an HTTPError
         new = super().redirect_request(request, *args)
         if new and (given := CREDENTIALS.get(_origin(urlsplit(new.full_url)))):
             new.add_unredirected_header("Authorization", given)
