@@ -149,6 +149,7 @@ def test_what_came_is_not_what_its_name_says(run_tool, site, target, name, body,
         if body:  # the name that it is to have counts, too
             (site / "download").write_bytes(body)
             assert what in refused(run_tool, f"{server.url}download", target.parent / name)
+        assert what in refused(run_tool, f"{server.url}{name}?v=1", "-")
         assert names(target.parent) == []
     assert what in refused(run_tool, site / name, target)
 
@@ -808,6 +809,7 @@ def test_a_page_among_the_shards(run_tool, root, tmp_path):
 def test_a_damaged_download_is_fetched_again_by_the_command_in_the_message(run_tool, root, target, tmp_path):
     site = tmp_path / "other site"
     site.mkdir()
+
     def mend(*arguments):
         done = run_tool("cat-text", *arguments, status=1)
         command = re.search("(damaged or cut short|its name says).*; fetch it again: (.*)", done.stderr.decode())[2]

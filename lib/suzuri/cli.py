@@ -74,7 +74,7 @@ def add_stats_option(p: argparse.ArgumentParser) -> None:
 def add_max_line_option(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--max-line",
-        type=size,
+        type=count,
         default=MAX_LINE,
         metavar="SIZE",
         help=f"refuse a line of more bytes (default {MAX_LINE // 10**6}M)",
@@ -93,10 +93,10 @@ def add_retry_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--timeout", default=60, **seconds, help="reconnect after this long without data (default 60)")
     p.add_argument(
         "--min-rate",
-        type=size,
+        type=count,
         default=1000,
-        metavar="SIZE",
-        help="reconnect after --timeout with fewer bytes per second than this (default 1k)",
+        metavar="BYTES",
+        help="reconnect after --timeout with fewer bytes per second (default 1k)",
     )
     p.add_argument("--wait", default=1, **seconds, help="wait before the first retry, then doubled (default 1)")
 

@@ -56,7 +56,7 @@ JIS = re.compile(rb"\x1b\$[@B][^\x1b\n]*")  # kanji in ISO-2022-JP
 # CC-100 and Wikipedia hold next to no such bytes; of Japanese text in another encoding 10 % (UTF-16) to 90 % are.
 FOREIGN_SHARE = 0.05
 FEW = 4  # a character cut in two at the end, and a little more
-STRETCH = 1 << 16  # such bytes: a book in another encoding, which is no accident; a page of a web crawl may be one
+STRETCH = 1 << 15  # such bytes: a book in another encoding, which is no accident; a page of a web crawl may be one
 
 
 def packed_kind(head: bytes) -> str | None:
@@ -89,11 +89,14 @@ def check_packed(name: str, head: bytes, where: str, remedy: str) -> None:
         raise DataError(where, f"its name says {promised}, but it is {what}; {remedy}")
 
 
-def check_plain(name: str, head: bytes, where: str, remedy: str) -> None:
-    """Raise DataError if a file's name ends with .txt, .json or the like, but its beginning is HTML or not text."""
+def check_fetched(name: str, head: bytes, where: str) -> None:
+    """Raise DataError if a fetched file is empty, or not what its name says; .txt, .json, … say: text, not HTML."""
+    if not head:
+        raise DataError(where, "is empty (0 bytes); is this the right address?")
+    check_packed(name, head, where, "is this the right address?")
     found = describe(head) or ((HTML, "") if is_html(head) else None)
     if found and suffix(name) in PLAIN_SUFFIXES:
-        raise DataError(where, f"its name says text, but it is {found[0]}; {remedy}")
+        raise DataError(where, f"its name says text, but it is {found[0]}; is this the right address?")
 
 
 def decode(data: bytes) -> tuple[str, int]:

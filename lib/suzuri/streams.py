@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import BinaryIO
 
 from suzuri import content
@@ -36,6 +37,16 @@ def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
     """Blocks of bytes from a file descriptor, as they come: from 1 to `size` bytes each."""
     while block := os.read(fd, size):
         yield block
+
+
+def peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """(the first content.HEAD bytes, or more, or all there are; an iterator over the same blocks from their start)"""
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= content.HEAD:
+            break
+    return head, chain([head] if head else [], blocks)
 
 
 class Block:

@@ -9,7 +9,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import BinaryIO
 
 from suzuri import content
@@ -17,7 +16,7 @@ from suzuri.environment import ROOT
 from suzuri.errors import DataError
 from suzuri.manifest import MANIFEST, read_manifest
 from suzuri.progress import note
-from suzuri.streams import BLOCK, read_blocks, widen, write_all
+from suzuri.streams import BLOCK, peek, read_blocks, widen, write_all
 
 # kind: (commands of which the first that is installed is used, Debian package of the last one).
 # lbzip2 uses all cores, and bzip2 is by far the slowest of these.
@@ -63,7 +62,7 @@ def unpacked(source: BinaryIO | Iterator[bytes], name: str) -> Iterator[bytes]:
     than UTF-8, as far as its beginning shows; and for data that are damaged or cut short, even after some output.
     """
     blocks = read_blocks(source.fileno(), BLOCK) if hasattr(source, "fileno") else iter(source)
-    head, blocks = _peek(blocks)
+    head, blocks = peek(blocks)
     content.check_packed(name, head, name, fetch_again(name))
     if len(head) < content.HEAD and head not in (b"", b"(") and any(start.startswith(head) for start in STARTS):
         raise DataError(name, f"is only the first bytes of a packed file; {fetch_again(name)}")
@@ -74,7 +73,7 @@ def unpacked(source: BinaryIO | Iterator[bytes], name: str) -> Iterator[bytes]:
         if hasattr(source, "seekable") and source.seekable():  # the tool reads it itself
             os.lseek(source.fileno(), -len(head), os.SEEK_CUR)
             blocks = source
-        head, blocks = _peek(_run(argv, blocks, name))
+        head, blocks = peek(_run(argv, blocks, name))
         if inner := content.packed_kind(head):
             raise DataError(name, f"is packed twice: {inner} data inside {kind} data; unpack it once ({argv[0]} -dc)")
         by_hand = f"{argv[0]} -dc <{name} | iconv -f {{}} -t UTF-8 >NEW"
@@ -99,16 +98,6 @@ def fetch_again(path: str) -> str:
             fetch = shlex.join([f"{ROOT}/bin/fetch-jawiki", manifest["settings"]["source"], folder])
             return f"fetch it again: rm {shlex.quote(path)}; {fetch}"
     return "fetch it again"
-
-
-def _peek(blocks):
-    """(the first content.HEAD bytes, or more, or all there are; an iterator over the same blocks from their start)"""
-    head = b""
-    for block in blocks:
-        head += block
-        if len(head) >= content.HEAD:
-            break
-    return head, chain([head] if head else [], blocks)
 
 
 def _run(argv, source, name):

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-from urllib.parse import urlsplit
 
 from suzuri import content
 from suzuri.errors import DataError
@@ -107,11 +106,8 @@ def check_content(url: str, path: str) -> None:
     """Raise DataError if what has come, PATH.part, is empty or cannot be what its address or its name says."""
     with open(f"{path}.part", "rb") as f:
         head = f.read(content.HEAD)
-    if not head:
-        raise DataError(url, http.EMPTY)
-    for name in (urlsplit(url).path if http.local_path(url) is None else url, str(path)):
-        for check in content.check_packed, content.check_plain:
-            check(name, head, url, "is this the right address?")
+    for name in http.name_in(url), str(path):
+        content.check_fetched(name, head, url)
 
 
 def _is_file_at(f, path):

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from suzuri import __version__, content
 from suzuri.errors import DataError
-from suzuri.progress import Progress
+from suzuri.streams import peek
 
 BLOCK = 1 << 18
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -50,7 +50,6 @@ def local_path(url: str) -> str | None:
     raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
 
 
-EMPTY = "is empty (0 bytes); is this the right address?"
 CREDENTIALS = {}  # "https://host:port" -> the Authorization header for it
 
 
@@ -288,12 +287,24 @@ def _retry_after(text):
     return min(max(seconds, 0), LONGEST_OBEYED)
 
 
-def stream(url: str, *, sha256: str | None = None, progress: Progress | None = None, **options) -> Iterator[bytes]:
+def name_in(url: str) -> str:
+    """The path in an address, without the query; of a local file its path."""
+    return urlsplit(url).path if local_path(url) is None else local_path(url)
+
+
+def stream(url: str, **options) -> Iterator[bytes]:
     """Yield the bytes of `url`, each once, whatever happens to the connection. `options` are those of `read`.
 
     A server without Range sends the beginning again: its hash is compared with that of what was yielded, and it is not
-    yielded again. Raises DataError when they differ: the reader then has half of another file.
+    yielded again. Raises DataError when they differ: the reader then has half of another file. Also for what is empty
+    or cannot be what its name says, and at the end if its `sha256` is another one.
     """
+    head, blocks = peek(_stream(url, **options))
+    content.check_fetched(name_in(url), head, url)
+    yield from blocks
+
+
+def _stream(url, *, sha256=None, progress=None, **options):
     sent, digest, again = 0, hashlib.sha256(), None
     for now, offset, block in read(url, **options):
         if offset == 0 and not block:
@@ -312,8 +323,6 @@ def stream(url: str, *, sha256: str | None = None, progress: Progress | None = N
             yield block
             if progress:
                 progress.update(len(block))
-    if not sent:
-        raise DataError(url, EMPTY)
     check_sha256(url, digest, sha256)
 
 
