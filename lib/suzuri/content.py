@@ -49,7 +49,12 @@ ENCODINGS = {
     "utf_16_le": "UTF-16LE",
     "utf_16_be": "UTF-16BE",
 }
-RARE_ENCODINGS = {"shift_jis_2004": "SHIFT_JISX0213", "euc_jis_2004": "EUC-JISX0213"}
+RARE_ENCODINGS = {
+    "utf_32_le": "UTF-32LE",
+    "utf_32_be": "UTF-32BE",
+    "shift_jis_2004": "SHIFT_JISX0213",
+    "euc_jis_2004": "EUC-JISX0213",
+}
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r")) + b"\x7f"
 JIS = re.compile(rb"\x1b\$[@B][^\x1b\n]*")  # kanji in ISO-2022-JP
@@ -125,7 +130,7 @@ class EncodingCheck:
     def add(self, data: bytes, invalid: int, before: int) -> None:
         """Take a block, after `before` bytes of input, of which `invalid` bytes are not UTF-8. Raises DataError."""
         foreign = invalid
-        if b"\0" in data:
+        if invalid or b"\0" in data:
             foreign += len(data) - len(data.translate(None, CONTROLS))
         if b"\x1b" in data:
             foreign += sum(map(len, JIS.findall(data)))
@@ -160,6 +165,9 @@ def guess_encoding(data: bytes) -> str | None:
             return name
     from charset_normalizer import from_bytes
 
+    little = data.count(b"\n\0") > data.count(b"\0\n")
+    if little:
+        data = data.lstrip(b"\0")  # the rest of a line feed
     for names in ENCODINGS, RARE_ENCODINGS:
         for size in (1 << 14, 1 << 12, 1 << 10, 1 << 8):  # one character that is damaged must not decide
             part = data[:size]
@@ -169,7 +177,7 @@ def guess_encoding(data: bytes) -> str | None:
                     "utf_16_le",
                     "utf_16_be",
                 ):
-                    return "UTF-16LE" if data.count(b"\n\0") > data.count(b"\0\n") else names[found.encoding]
+                    return "UTF-16LE" if little else names[found.encoding]
                 if found and found.encoding in names:
                     return names[found.encoding]
     return None
