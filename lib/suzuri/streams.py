@@ -3,10 +3,12 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from io import BufferedWriter
 from typing import BinaryIO
 
 from suzuri.environment import keep_memory
+from suzuri.files import NamedFile, named
 from suzuri.progress import Progress, note
 
 PIPE = 1 << 20  # bytes; the most that Linux allows without privileges
@@ -31,8 +33,13 @@ def open_stdin() -> None:
 
 def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
     """Blocks of bytes from a file descriptor, as they come: from 1 to `size` bytes each."""
-    while block := os.read(fd, size):
+    while block := _read(fd, size):
         yield block
+
+
+def _read(fd, size):
+    with named("standard input" if fd == 0 else "pipe"):
+        return os.read(fd, size)
 
 
 def stdin_blocks() -> Iterator[bytes]:
@@ -61,7 +68,7 @@ def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
         return None, None
     parts, size, cut = [rest], len(rest), 0
     while size < BLOCK or not cut:
-        size += len(block := os.read(0, BLOCK))
+        size += len(block := _read(0, BLOCK))
         if not block:
             return b"".join(parts) or None, None
         parts.append(block)
@@ -74,8 +81,9 @@ def read_lines(rest: bytes | None) -> tuple[bytes | None, bytes | None]:
 def write_all(fd: int, block: bytes | memoryview) -> None:
     """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)
-    while view:
-        view = view[os.write(fd, view) :]
+    with named("standard output") if fd == 1 else nullcontext():
+        while view:
+            view = view[os.write(fd, view) :]
 
 
 def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:
@@ -111,7 +119,7 @@ def stdout() -> Iterator[BinaryIO]:
     Flushed at the end, so that a full disk or a reader that is gone raises an error here.
     """
     widen(1)
-    out = open(1, "wb", buffering=1 << 20, closefd=False)
+    out = BufferedWriter(NamedFile(1, "standard output", closefd=False), 1 << 20)
     try:
         yield out
     except BaseException:
