@@ -233,7 +233,7 @@ def test_init_continues_with_the_weights_only(finished, tmp_path):
     stderr = run(*args, "--init", finished[0] / "out", "--set", "max_steps=2", "--set", "learning_rate=1e-9")
     start_loss = lines_of(tmp_path / "out")[0]["eval_loss"]
     assert abs(start_loss - lines_of(finished[0] / "out")[-1]["eval_loss"]) < 1e-6, stderr
-    assert "continued from `out`" in (tmp_path / "out/README.md").read_text()
+    assert "starting from the weights of `out`." in (tmp_path / "out/README.md").read_text()
 
 
 def other_tokenizer(folder):
@@ -245,7 +245,16 @@ def larger_vocabulary(folder):
 
 
 def long_sequences(folder):
-    write_shard(folder / "valid.safetensors", folder / "tokenizer", 5, max_seq_length=60)
+    for path in (folder / "valid.safetensors", *(folder / "shards").iterdir()):
+        write_shard(path, folder / "tokenizer", 9, max_seq_length=60)
+
+
+def another_length(folder):
+    write_shard(folder / "valid.safetensors", folder / "tokenizer", 9, max_seq_length=36)
+
+
+def another_unit(folder):
+    write_shard(folder / "shards/train-001.safetensors", folder / "tokenizer", 9, unit="document")
 
 
 def truncated_shard(folder):
@@ -277,6 +286,8 @@ def recipe(**keys):
         (other_tokenizer, "packed with tokenizer_sha256"),
         (larger_vocabulary, "vocab_size is 50, but 99"),
         (long_sequences, "sequences of up to 60 tokens, the model takes 37; pack with a smaller --max-seq-length"),
+        (another_length, "valid.safetensors: packed with max_seq_length 36, not 37; pack the text again (make shards)"),
+        (another_unit, "train-001.safetensors: packed with unit document, not line; pack the text again (make shards)"),
         (truncated_shard, "cut short"),
         (no_shards, "has no train-*.safetensors"),
         (recipe(lerning_rate=1), "unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
@@ -290,7 +301,10 @@ def recipe(**keys):
         (misspelt_model, "unknown key 'num_hidden_layer' for a bert model; did you mean 'num_hidden_layers'?"),
         (recipe(model_config_file="-"), "needs model_config_file"),
         (recipe(model_config_file=3), "model_config_file is 3, but must be a path or null"),
-        (recipe(model_config_file="nowhere.json"), "neither in the folder of the recipe nor in the current directory"),
+        (
+            recipe(model_config_file="nowhere.json"),
+            "is neither a file beside the recipe nor one in the current directory",
+        ),
         (recipe(chunk_tokens=32), "chunk_tokens is less than the longest sequence"),
     ],
 )
