@@ -42,9 +42,13 @@ def scores_of_seeds(
     settings: learning_rates (the one that is best on a held-out tenth of `train` is used), epochs, batch_size,
     max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it).
     """
+    if len(settings["learning_rates"]) > 1 and len(train) < 2:
+        raise DataError(task.name, "one example cannot train and choose a learning rate: give more, or one rate")
     encoder = Encoder(folder)
     max_length = min(settings["max_length"], longest_input(folder))
     features = Features(task, encoder, max_length, train)
+    if task.kind in ("classes", "entities") and len(features.labels) < 2:
+        raise DataError(task.name, f"nothing to learn: every training example says {features.labels[0]}; use more")
     settings = {**settings, "max_length": max_length, "warmup_ratio": WARMUP, "weight_decay": WEIGHT_DECAY}
 
     def scored(rate, seed, train, valid):
@@ -175,7 +179,7 @@ def fit(
         learning_rate=settings["learning_rate"],
         per_device_train_batch_size=settings["batch_size"],
         per_device_eval_batch_size=2 * settings["batch_size"],
-        warmup_steps=math.ceil(settings["warmup_ratio"] * steps),
+        warmup_steps=min(math.ceil(settings["warmup_ratio"] * steps), steps - 1),  # its first step has the rate 0
         weight_decay=settings["weight_decay"],
         lr_scheduler_type="linear",
         bf16=bf16,

@@ -111,7 +111,7 @@ class Shard:
             meta = header["__metadata__"]
             if meta.get("format") != FORMAT:
                 raise ValueError(f"format {meta.get('format')!r}, not {FORMAT!r}")
-            self.metadata = {key: int(meta[key]) for key in INTEGERS} | {key: meta[key] for key in TEXTS}
+            self.metadata = meta | {key: int(meta[key]) for key in INTEGERS} | {key: meta[key] for key in TEXTS}
             spans = {name: header[name]["data_offsets"] for name in ("offsets", "tokens")}
             if 8 + length + max(end for _, end in spans.values()) != size:
                 raise ValueError("cut short or longer than its header says; remove it and run make again")
