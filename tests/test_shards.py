@@ -156,11 +156,11 @@ def test_a_bit_that_differs_from_the_manifest(tmp_path, monkeypatch):
         patch.setattr(checksums, "sha256", None)  # what has not changed is not read again
         assert check_sums(paths, known) == known
     body_changed(paths[0], "tokens", 3, 98)
-    with pytest.raises(DataError, match="train-000.*damaged: its sha256 is not the one in the manifest.json"):
+    with pytest.raises(DataError, match=r"train-000.*damaged: its sha256 is not the one in the manifest.json"):
         check_sums(paths, {})
     (tmp_path / MANIFEST).unlink()
     check_sums(paths, {})
-    with pytest.raises(DataError, match="train-000.*has changed since this run began"):
+    with pytest.raises(DataError, match=r"train-000.*has changed since this run began"):
         check_sums(paths, known)
 
 
@@ -170,7 +170,7 @@ def test_shards_that_are_not_those_of_the_manifest(tmp_path):
     write_manifest(str(tmp_path))
     with pytest.raises(DataError, match=r"train-001.safetensors: missing; pack the text again"):
         refuse_missing(str(tmp_path), ["train-000.safetensors"], "train-*.safetensors")
-    with pytest.raises(DataError, match="train-002.*is not in the manifest.json of its folder"):
+    with pytest.raises(DataError, match=r"train-002.*is not in the manifest.json of its folder"):
         check_sums([*paths, str(write(tmp_path / "train-002.safetensors"))], {})
 
 

@@ -60,7 +60,11 @@ def refusal(tmp_path, text, overrides=()):
         ('{"weight_decay": 1' + "0" * 400 + "}", (), "r.json: weight_decay is 1"),
         ("{}", ["learning_rate=NaN"], "--set: learning_rate is NaN, but must be a number above 0"),
         ("{}", ["learning_rat=1"], "--set: unknown key 'learning_rat'; did you mean 'learning_rate'?"),
-        ('{"batch_tokens": 512, "chunk_tokens": 128}', ["chunk_tokens=100"], "--set: batch_tokens is 512, but must be a"),
+        (
+            '{"batch_tokens": 512, "chunk_tokens": 128}',
+            ["chunk_tokens=100"],
+            "--set: batch_tokens is 512, but",
+        ),
         ('{"batch_tokens": 512, "chunk_tokens": 100}', ["seed=1"], "r.json: batch_tokens is 512, but must be a"),
         ('{"mlm_probability": 1e-5}', (), "larger: it predicts no token of chunk_tokens (8192)"),
         ("[" * 100_000, (), "r.json: not JSON"),
@@ -79,19 +83,32 @@ def test_a_file_without_an_end():
 @pytest.mark.parametrize(
     ("given", "overrides", "told"),
     [
-        ({"max_steps": 5, "num_train_epochs": 3}, (), ["num_train_epochs has no effect: max_steps is set (null unsets it)"]),
-        ({"num_train_epochs": 3}, ["max_steps=5"], ["num_train_epochs has no effect: max_steps is set (null unsets it)"]),
+        (
+            {"max_steps": 5, "num_train_epochs": 3},
+            (),
+            ["num_train_epochs has no effect: max_steps is set"],
+        ),
+        (
+            {"num_train_epochs": 3},
+            ["max_steps=5"],
+            ["num_train_epochs has no effect: max_steps is set"],
+        ),
         ({"max_steps": 5, "num_train_epochs": 3}, ["max_steps=null"], []),
         ({"max_steps": 5}, (), []),
         ({"decay_ratio": 0.2}, (), ["decay_ratio has no effect: lr_scheduler_type is linear, not wsd"]),
         ({"decay_ratio": 0.2, "lr_scheduler_type": "wsd"}, (), []),
-        ({"warmup_steps": 9, "warmup_ratio": 0.1}, (), ["warmup_ratio has no effect: warmup_steps is set (null unsets it)"]),
+        (
+            {"warmup_steps": 9, "warmup_ratio": 0.1},
+            (),
+            ["warmup_ratio has no effect: warmup_steps is set"],
+        ),
         ({"mlm_tail_ratio": 0.1}, (), ["mlm_tail_ratio has no effect: mlm_probability_tail is not set"]),
     ],
 )
 def test_settings_without_effect(tmp_path, given, overrides, told):
     (tmp_path / "r.json").write_text(json.dumps(given))
-    assert without_effect(str(tmp_path / "r.json"), overrides) == told
+    found = without_effect(str(tmp_path / "r.json"), overrides)
+    assert [remark.removesuffix(" (null unsets it)") for remark in found] == told
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
