@@ -595,6 +595,8 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         folder = tmp_path / str(tokens)
         settings = [f"{k}={v}" for k, v in {"chunk_tokens": 8192, "batch_tokens": 32768, "max_steps": 100_000}.items()]
         args = make_inputs(folder, model={"max_position_embeddings": 512}, pieces_before=["w"])  # id 0 is a word
+        for path in (folder / "shards/train-001.safetensors", folder / "valid.safetensors"):
+            write_shard(path, folder / "tokenizer", 40, max_seq_length=500)
         write_sparse_shard(folder / "shards/train-000.safetensors", tokens)
         assert (folder / "shards/train-000.safetensors").stat().st_size > 2 * tokens
         begun = time.process_time()
