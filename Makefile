@@ -70,6 +70,8 @@ MODEL ?= bert-tiny#                             configs/train-MODEL-cc100-ja.jso
 # Recipes, trained in order, each from the model of the one before: train-MODEL-DATASET.json, or FILE@DATASET.
 TRAIN_PARAM_JSONS ?= $(ROOT)/configs/train-$(MODEL)-cc100-ja.json:$(ROOT)/configs/train-$(MODEL)-jawiki.json
 TRAIN_SET ?=#                                   KEY=VALUE …: settings that replace those of all recipes
+TRAIN_FROM ?=#                                  a checkpoint to go back to, with another TRAIN_SET
+MODEL_LICENSE ?=#                               for the models' cards, such as cc-by-sa-4.0
 GPUS ?= 1#                                      processes of torchrun
 MODEL_DISK ?= 2G#                               free disk required before a model is trained
 
@@ -258,7 +260,8 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	@mkdir -p $(DATA)/models
 	@$(TRAIN) $(RECIPE.$*) --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --tokenizer $(DATA)/tokenizer --output $(@D) \
-	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET))
+	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET)) \
+	  $(addprefix --from ,$(TRAIN_FROM)) $(addprefix --license ,$(MODEL_LICENSE))
 	@touch $@
 
 # A tool gives its result the final name only when it is whole. If a signal came just then, make would delete the

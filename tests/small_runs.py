@@ -45,13 +45,13 @@ def write_tokenizer(folder, size=99, before=()):
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
 
 
-def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0):
+def write_shard(path, tokenizer, sequences, vocab_size=99, max_seq_length=37, seed=0, unit="line"):
     """Random sequences [CLS] … [SEP] in which some tokens are far more frequent than others, which is learned fast."""
     rng = np.random.default_rng(seed)
     with ShardWriter(
         path,
         vocab_size=vocab_size,
-        unit="line",
+        unit=unit,
         max_seq_length=max_seq_length,
         tokenizer_sha256=TokenizerFolder(tokenizer).sha256,
     ) as writer:

@@ -270,3 +270,67 @@ def test_what_the_demo_asks_is_not_in_the_sample():
     for sentence in texts:
         before, after = map(re.escape, sentence.split("[MASK]"))
         assert not re.search(f"{before}.{{1,8}}?{after}", text), sentence
+
+
+# --- folders that nobody should trust ---------------------------------------------------------------------------
+
+PICKLE = b"cos\nsystem\n(S'touch PWNED'\ntR."
+
+
+def ask_for_code(folder, name):
+    config = json.loads((folder / name).read_text())
+    (folder / "evil.py").write_text("open('PWNED', 'w')")
+    config |= {"auto_map": {"AutoConfig": "evil.C", "AutoModelForMaskedLM": "evil.M", "AutoTokenizer": "evil.T"}}
+    (folder / name).write_text(json.dumps(config | ({"model_type": "evil"} if name == "config.json" else {})))
+
+
+def pickled(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(PICKLE)
+
+
+def endless(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/dev/zero")
+
+
+def outside(folder):
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    index = {"weight_map": {"bert.embeddings.word_embeddings.weight": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: ask_for_code(f, "config.json"), "config.json: wants code of its own to be run (auto_map)"),
+        (lambda f: ask_for_code(f, "tokenizer_config.json"), "tokenizer_config.json: wants code of its own to be run"),
+        (pickled, "pytorch_model.bin: pickled weights, which can run any code when they are loaded"),
+        (endless, "config.json: is not a file"),
+        (outside, "model.safetensors.index.json: names '../elsewhere.safetensors', which is not a file in this folder"),
+        (lambda f: (f / "model.safetensors").write_bytes(PICKLE), "does not give a masked language model"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "bert", "hidden_size": "x"}'), "does not give"),
+    ],
+)
+def test_nothing_in_a_folder_is_run(models, run_tool, tmp_path, spoil, said):
+    """Not even if somebody says yes."""
+    folder = tmp_path / "model"
+    shutil.copytree(models["wordpiece"], folder)
+    spoil(folder)
+    commands = [("fill-mask", folder), ("eval-mlm", folder), ("compare-models", "--pairs", "pairs.tsv", folder)]
+    (tmp_path / "pairs.tsv").write_text("墨がある。\t墨をある。\n")
+    for command in commands[: 3 if said.startswith("config.json: wants") else 1]:
+        stderr = run_tool(*command, stdin=b"y\n" * 100, status=1, cwd=tmp_path).stderr.decode()
+        assert said in stderr and stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+def test_every_from_pretrained_is_safe():
+    """trust_remote_code is False at each; weights are safetensors."""
+    calls = [
+        line.strip()
+        for path in [*ROOT.glob("lib/suzuri/**/*.py"), *ROOT.glob("bin/*")]
+        for line in path.read_text().replace("from_pretrained(\n", "from_pretrained(").splitlines()
+        if "from_pretrained(" in line and "fill = pipeline" not in line
+    ]
+    assert len(calls) >= 5 and all("**SAFE" in call for call in calls), calls

@@ -13,7 +13,7 @@ from suzuri.errors import DataError
 from suzuri.evaluation.entity_tags import entities_of, tag
 from suzuri.evaluation.features import Features, best_answer, predictions_of, windows
 from suzuri.evaluation.results_table import as_markdown, as_tsv, table
-from suzuri.evaluation.tasks import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread
+from suzuri.evaluation.tasks import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread, unseen
 from suzuri.tokenizer import tokenizer_folder
 from suzuri.tokenizer.offsets import Encoder, normalize
 from trained import KINDS, NASTY, sample, trained  # noqa: F401
@@ -354,3 +354,73 @@ def test_bags_of_words_learn_what_is_plain(kind, least):
     examples = toy(kind)
     found = score(task, examples, bag_of_words.predict(task, examples, examples))
     assert min(found.values()) >= least
+
+
+def write_task(folder, name, train, valid):
+    (folder / name).mkdir(parents=True)
+    for split, labels in (("train", train), ("valid", valid)):
+        records = [{"sentence1": "墨と紙", "sentence2": f"硯{i}", "label": label} for i, label in enumerate(labels)]
+        (folder / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+
+@pytest.mark.parametrize("rates", ["nan", "inf", "1e-4,nan", "0", "-1"])
+def test_rates_that_are_not_rates(run_tool, tmp_path, rates):
+    done = run_tool("finetune", "x", "jsts", "--tasks", tmp_path, f"--learning-rates={rates}", status=2)
+    assert b"not learning rates" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("jsts", "--max-train", 1),
+            "jsts: one example cannot train and choose a learning rate",
+        ),
+        (
+            ("jsick", "--max-train", 1, "--learning-rates=1e-3"),
+            "nothing to learn: every training example says yes",
+        ),
+        (("jsts", "--max-valid", 1), "jsts: a correlation needs validation examples with different labels; use more"),
+    ],
+)
+def test_too_few_examples(run_tool, finetune, tmp_path, trained, options, said):  # noqa: F811
+    write_task(tmp_path, "jsts", [1, 2, 3], [1, 2, 3])
+    write_task(tmp_path, "jsick", ["yes"], ["yes", "no", "no"])
+    folder = tmp_path / "model"
+    shutil.copytree(trained["char"], folder)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    stderr = run_tool("finetune", folder, options[0], "--tasks", tmp_path, *options[1:], status=1).stderr
+    assert said in stderr.decode().splitlines()[-1] and b"Traceback" not in stderr
+
+
+def test_labels_that_training_never_showed(run_tool, tmp_path):
+    assert unseen(TASKS["ner"], [{"entities": [(0, 1, "a")]}], [{"entities": [(0, 1, "a"), (1, 2, "b")]}]) == {"b": 1}
+    assert unseen(TASKS["jsts"], [{"label": 1}], [{"label": 2}]) == {}
+    write_task(tmp_path, "jsick", ["yes", "no"], ["yes", "maybe", "maybe"])
+    done = run_tool("finetune", "bag-of-words", "jsick", "--tasks", tmp_path, status=None)
+    assert "1 labels in the validation examples are in no training example: maybe (2)" in done.stderr.decode()
+
+
+def test_a_run_of_one_step_learns(finetune, trained, tmp_path):  # noqa: F811
+    """transformers' warm-up gives the first step the rate 0: a run of one step has no warm-up."""
+    import torch
+    import transformers
+    from suzuri.progress import Progress
+
+    shutil.copytree(trained["char"], tmp_path / "m", ignore=shutil.ignore_patterns("manifest.json"))
+    size = len(tokenizer_folder.TokenizerFolder(tmp_path / "m").pieces)
+    config = transformers.BertConfig(
+        vocab_size=size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "m")
+    examples = toy("classes", 4)
+    features = Features(TASKS["jsick"], Encoder(str(tmp_path / "m")), 16, examples)
+    given = {"epochs": 1, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-2, "warmup_ratio": 0.1}
+    with Progress() as bar:
+        before = finetune.make_model(TASKS["jsick"], str(tmp_path / "m"), 2, False)
+        given["weight_decay"] = 0.0
+        trainer = finetune.fit(features, str(tmp_path / "m"), examples, given, 0, False, bar)
+    moved = [
+        not torch.equal(a, b) for a, b in zip(before.bert.parameters(), trainer.model.bert.parameters(), strict=True)
+    ]
+    assert trainer.state.global_step == 1 and any(moved)

@@ -5,9 +5,13 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from suzuri.errors import DataError
-from suzuri.manifest import MANIFEST
+from suzuri.manifest import MANIFEST, write_manifest
+from suzuri.shards import checksums
+from suzuri.shards.checksums import check_sums, refuse_missing
 from suzuri.shards.shard_file import Shard, ShardWriter
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 
@@ -85,6 +89,89 @@ def test_damage_is_reported(tmp_path, damage, said):
     with pytest.raises(DataError, match=said) as error:
         Shard(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def body_changed(path, array, index, value):
+    """Write a number into an array of a shard on disk."""
+    shard = Shard(path)
+    numbers = np.memmap(path, getattr(shard, array).dtype, "r+", getattr(shard, array).offset, (index + 1,))
+    numbers[index] = value
+    numbers.flush()
+
+
+@pytest.mark.parametrize(
+    ("array", "index", "value", "said"),
+    [
+        ("tokens", 4, 99, "token 4 is 99, but the vocabulary has 99"),
+        ("tokens", 9, 65535, "token 9 is 65535"),
+        ("offsets", 1, 6, "sequence 1 has -1 tokens"),
+        ("offsets", 1, -2, "sequence 0 has -2 tokens, not 2 to 7"),
+        ("offsets", 2, 10, "sequence 2 has 0 tokens"),
+        ("offsets", 2, 1 << 40, "sequence 1 has 1099511627773 tokens"),
+    ],
+)
+def test_damage_in_the_body_is_reported(tmp_path, run_tool, array, index, value, said):
+    path = write(tmp_path / "s")
+    Shard(path).check_body()
+    body_changed(path, array, index, value)
+    with pytest.raises(DataError, match=f"damaged: {said}.*; remove it and pack the text again"):
+        Shard(path).check_body()
+    assert said in run_tool("show-shard", "--ids", path, status=1).stderr.decode()
+
+
+def test_offsets_that_do_not_begin_at_0(tmp_path):
+    path = write(tmp_path / "s")
+    body_changed(path, "offsets", 0, 1)
+    with pytest.raises(DataError, match="its offsets do not fit its tokens"):
+        Shard(path)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("shard") / "s", SEQUENCES * 20).read_bytes()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 3000))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_is_one_error_or_none(tmp_path, sound, changes, end):
+    """Bytes changed, or the end cut off: a DataError, or sequences whose ids are all below the vocabulary's size."""
+    data = bytearray(sound)
+    for at, value in changes:
+        data[at % len(data)] = value
+    (tmp_path / "s").write_bytes(data[:end])
+    try:
+        shard = Shard(tmp_path / "s")
+        shard.check_body()
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(max(shard[i]) < shard.metadata["vocab_size"] for i in range(len(shard)))
+
+
+def test_a_bit_that_differs_from_the_manifest(tmp_path, monkeypatch):
+    paths = [str(write(tmp_path / name)) for name in ("train-000.safetensors", "valid.safetensors")]
+    write_manifest(str(tmp_path))
+    known = check_sums(paths, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "sha256", None)  # what has not changed is not read again
+        assert check_sums(paths, known) == known
+    body_changed(paths[0], "tokens", 3, 98)
+    with pytest.raises(DataError, match=r"train-000.*damaged: its sha256 is not the one in the manifest.json"):
+        check_sums(paths, {})
+    (tmp_path / MANIFEST).unlink()
+    check_sums(paths, {})
+    with pytest.raises(DataError, match=r"train-000.*has changed since this run began"):
+        check_sums(paths, known)
+
+
+def test_shards_that_are_not_those_of_the_manifest(tmp_path):
+    paths = [str(write(tmp_path / f"train-00{i}.safetensors")) for i in range(2)]
+    refuse_missing(str(tmp_path), [], "train-*.safetensors")  # packed by hand
+    write_manifest(str(tmp_path))
+    with pytest.raises(DataError, match=r"train-001.safetensors: missing; pack the text again"):
+        refuse_missing(str(tmp_path), ["train-000.safetensors"], "train-*.safetensors")
+    with pytest.raises(DataError, match=r"train-002.*is not in the manifest.json of its folder"):
+        check_sums([*paths, str(write(tmp_path / "train-002.safetensors"))], {})
 
 
 @pytest.mark.parametrize(

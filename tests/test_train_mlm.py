@@ -1,5 +1,6 @@
 """bin/train-mlm as a black box: what it writes, how it resumes, what it refuses."""
 
+import hashlib
 import json
 import os
 import random
@@ -10,10 +11,12 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.repocard import REGEX_YAML_BLOCK, ModelCard
 from safetensors.torch import load_file
 from small_runs import (
     environment,
@@ -26,9 +29,17 @@ from small_runs import (
     write_shard,
     write_tokenizer,
 )
-from suzuri.manifest import verify
-from suzuri.shards.shard_file import Shard
+from suzuri.errors import DataError
+from suzuri.manifest import verify, write_manifest
+from suzuri.shards.shard_file import Shard, ShardWriter
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.training import checkpoint, device, step
 from suzuri.training.loop import TrainingLoop
+from suzuri.training.metrics import Metrics
+from suzuri.training.output_folder import OutputFolder, weights_sha256
+from suzuri.training.throughput import Throughput
+from trained import sample, trained  # noqa: F401
+from transformers import AutoModelForMaskedLM
 
 
 def lines_of(folder):
@@ -91,10 +102,8 @@ def test_same_run_same_bytes(finished, tmp_path):
 
 def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
     """AutoModelForMaskedLM on the folder, eval-mlm and the run's last evaluation agree."""
-    from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
     from suzuri.training.masking import IGNORED
     from suzuri.training.validation import masked_batches
-    from transformers import AutoModelForMaskedLM
 
     folder, _ = finished
     model = AutoModelForMaskedLM.from_pretrained(folder / "out").eval()
@@ -125,6 +134,8 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
     assert "all 12 steps are done" in run(*args) and weights(copy / "out") == before
     stderr = run(*args, "--set", "max_steps=16")
     assert "continues after step 12 of 16" in stderr and weights(copy / "out") != before
+    jump = r"the learning rate jumps from 8.33e-04 to 2.50e-03, because the run now has 16 steps instead of 12"
+    assert jump in stderr
     lines = lines_of(copy / "out")
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8, 10, 12, 14, 16]
     assert without_speed(lines)[:10] == without_speed(lines_of(finished[0] / "out"))
@@ -186,7 +197,10 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
     assert without_speed(lines_of(tmp_path / "out")) == without_speed(lines_of(finished[0] / "out"))
 
 
-@pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "signum, status",
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
+)
 def test_signal_saves_and_ends(finished, tmp_path, signum, status):
     args = make_inputs(tmp_path, {"save_steps": 10_000})
     process = start(*args, "THREADS=2")
@@ -210,6 +224,70 @@ def test_truncated_checkpoint_is_passed_over(finished, tmp_path):
     assert weights(tmp_path / "out") == weights(finished[0] / "out")
 
 
+def copy_of(finished, folder):
+    """A copy of a finished run, and the arguments of train-mlm for it."""
+    shutil.copytree(finished[0], folder)
+    return [str(a).replace(str(finished[0]), str(folder)) for a in make_inputs(folder)]
+
+
+def checkpoint_names(folder):
+    return sorted(p.name for p in (folder / "checkpoints").glob("step-*"))
+
+
+def test_garbage_among_the_checkpoints(finished, tmp_path):
+    """It is passed over, does not count as one of those that are kept, and is not in the finished folder."""
+    args = make_inputs(tmp_path)
+    run(*args, "DIE_AFTER=4", status=-9)
+    folder = tmp_path / "out.part/checkpoints"
+    for i in range(3):
+        (folder / f"step-0000009{i}-deadbeef.safetensors").write_bytes(b"garbage")
+    (folder / f"step-00000099-{zlib.crc32(b'garbage'):08x}.safetensors").write_bytes(b"garbage")
+    with open(tmp_path / "out.part/metrics.jsonl", "ab") as f:
+        f.write(b'12\n{"step": "x"}\n\xff{"eval_loss"')
+    assert "continues after step 3 of 12" in run(*args)
+    assert checkpoint_names(tmp_path / "out") == checkpoint_names(finished[0] / "out")
+    assert weights(tmp_path / "out") == weights(finished[0] / "out")
+    assert without_speed(lines_of(tmp_path / "out")) == without_speed(lines_of(finished[0] / "out"))
+
+
+@pytest.mark.parametrize("cut", ["metrics", "settings", "other run", "other model"])
+def test_what_is_beside_the_checkpoints(finished, tmp_path, cut):
+    """A damaged run.json or a checkpoint of another run is one line; metrics.jsonl loses what cannot be read."""
+    args = copy_of(finished, tmp_path / "copy")
+    out, part = tmp_path / "copy/out", tmp_path / "copy/out.part"
+    out.rename(part)
+    (part / "manifest.json").unlink()
+    if cut == "metrics":
+        (part / "metrics.jsonl").write_text('{"step": 0, "eval_l')
+        stderr = run(*args)
+        assert "validation loss" in stderr and weights(out) == weights(finished[0] / "out")
+        assert "| after 12 steps | at the end |" in (out / "README.md").read_text()
+        return
+    if cut == "settings":
+        (part / "checkpoints/run.json").write_text('{"optim": "ad')
+        said = "run.json: not JSON"
+    else:
+        other = make_inputs(tmp_path / "other", model={"hidden_size": 27} if cut == "other model" else {})
+        run(*other, "--set", "max_steps=14", *(["--set", "seed=1"] if cut == "other run" else []))
+        (name,) = checkpoint_names(tmp_path / "other/out")
+        shutil.copy(tmp_path / "other/out/checkpoints" / name, part / "checkpoints")
+        said = f"{name}: is a checkpoint of another run; move it away"
+    stderr = run(*args, "--set", "max_steps=14", status=1)
+    assert said in stderr and len(stderr.splitlines()) == 1 and not out.exists()
+
+
+def test_a_checkpoint_without_the_name_of_its_run_that_does_not_fit(tmp_path):
+    """As versions before wrote them."""
+    runner = in_process(make_inputs(tmp_path))
+    other = in_process(make_inputs(tmp_path / "other", model={"hidden_size": 27}))
+    state = {"step": 1, "losses": [], "scaler": {}}
+    path = checkpoint.save(str(tmp_path), state, other.model, other.optimizers, 2)
+    found, state = checkpoint.newest(str(tmp_path), "any")
+    with pytest.raises(DataError, match="does not fit this model"):
+        checkpoint.load(found, state, runner.model, runner.optimizers)
+    assert found == path
+
+
 @pytest.mark.parametrize(
     "change, named",
     [
@@ -218,6 +296,7 @@ def test_truncated_checkpoint_is_passed_over(finished, tmp_path):
         (["--set", "learning_rate=1"], "learning_rate"),
         (["--set", "model.hidden_size=27"], "model (hidden_size)"),
         ("data", "train shards"),
+        ("validation", "validation shard"),
     ],
 )
 def test_changed_settings_are_refused(finished, tmp_path, change, named):
@@ -225,6 +304,9 @@ def test_changed_settings_are_refused(finished, tmp_path, change, named):
     args = [str(a).replace(str(finished[0]), str(tmp_path / "copy")) for a in make_inputs(tmp_path / "copy")]
     if change == "data":
         write_shard(tmp_path / "copy/shards/train-002.safetensors", tmp_path / "copy/tokenizer", 9)
+        change = []
+    if change == "validation":
+        write_shard(tmp_path / "copy/valid.safetensors", tmp_path / "copy/tokenizer", 50, seed=7)
         change = []
     stderr = run(*args, "--set", "max_steps=14", *change, status=1)
     assert f"was begun with another {named}" in stderr and "make clean-model-out" in stderr
@@ -236,7 +318,7 @@ def test_init_continues_with_the_weights_only(finished, tmp_path):
     stderr = run(*args, "--init", finished[0] / "out", "--set", "max_steps=2", "--set", "learning_rate=1e-9")
     start_loss = lines_of(tmp_path / "out")[0]["eval_loss"]
     assert abs(start_loss - lines_of(finished[0] / "out")[-1]["eval_loss"]) < 1e-6, stderr
-    assert "continued from `out`" in (tmp_path / "out/README.md").read_text()
+    assert "starting from the weights of `out`." in (tmp_path / "out/README.md").read_text()
 
 
 def other_tokenizer(folder):
@@ -248,7 +330,16 @@ def larger_vocabulary(folder):
 
 
 def long_sequences(folder):
-    write_shard(folder / "valid.safetensors", folder / "tokenizer", 5, max_seq_length=60)
+    for path in (folder / "valid.safetensors", *(folder / "shards").iterdir()):
+        write_shard(path, folder / "tokenizer", 9, max_seq_length=60)
+
+
+def another_length(folder):
+    write_shard(folder / "valid.safetensors", folder / "tokenizer", 9, max_seq_length=36)
+
+
+def another_unit(folder):
+    write_shard(folder / "shards/train-001.safetensors", folder / "tokenizer", 9, unit="document")
 
 
 def truncated_shard(folder):
@@ -280,6 +371,8 @@ def recipe(**keys):
         (other_tokenizer, "packed with tokenizer_sha256"),
         (larger_vocabulary, "vocab_size is 50, but 99"),
         (long_sequences, "sequences of up to 60 tokens, the model takes 37; pack with a smaller --max-seq-length"),
+        (another_length, "valid.safetensors: packed with max_seq_length 36, not 37; pack the text again (make shards)"),
+        (another_unit, "train-001.safetensors: packed with unit document, not line; pack the text again (make shards)"),
         (truncated_shard, "cut short"),
         (no_shards, "has no train-*.safetensors"),
         (recipe(lerning_rate=1), "unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
@@ -293,7 +386,10 @@ def recipe(**keys):
         (misspelt_model, "unknown key 'num_hidden_layer' for a bert model; did you mean 'num_hidden_layers'?"),
         (recipe(model_config_file="-"), "needs model_config_file"),
         (recipe(model_config_file=3), "model_config_file is 3, but must be a path or null"),
-        (recipe(model_config_file="nowhere.json"), "neither in the folder of the recipe nor in the current directory"),
+        (
+            recipe(model_config_file="nowhere.json"),
+            "is neither a file beside the recipe nor one in the current directory",
+        ),
         (recipe(chunk_tokens=32), "chunk_tokens is less than the longest sequence"),
     ],
 )
@@ -335,6 +431,104 @@ def test_somebody_elses_unfinished_folder_is_spared(tmp_path):
     assert os.listdir(tmp_path / "out.part") == ["thesis.tex"]
 
 
+def test_a_last_chunk_in_which_nothing_can_be_predicted(tmp_path):
+    """4,269 tokens in chunks of 1,422: the last has 3, of which 15 % are none. Its steps are left out."""
+    keys = {"chunk_tokens": 1422, "batch_tokens": 1422, "max_steps": 9, "logging_steps": 1, "eval_steps": 100}
+    stderr = run(*make_inputs(tmp_path, keys))
+    lines = [line for line in lines_of(tmp_path / "out") if "loss" in line]
+    skipped = set(range(1, 10)) - {line["step"] for line in lines}
+    assert len(skipped) >= 2 and all(np.isfinite(line["loss"]) for line in lines)
+    assert stderr.count("no token of it can be predicted; such steps are left out") == 1
+    assert lines[-1]["tokens"] < 9 * 1422 - 1419  # filling is not counted
+
+
+def short_validation(folder, sequences=1):
+    with ShardWriter(
+        folder / "valid.safetensors", vocab_size=99, unit="line", max_seq_length=37,
+        tokenizer_sha256=TokenizerFolder(folder / "tokenizer").sha256,
+    ) as writer:  # fmt: skip
+        for _ in range(sequences):
+            writer.append([2, 9, 3], [3])
+        writer.close("0" * 64)
+
+
+def test_too_little_validation_text(tmp_path):
+    args = make_inputs(tmp_path)
+    short_validation(tmp_path)
+    for dry in ([], ["--dry-run"]):
+        stderr = run(*args, *dry, status=1)
+        assert "valid.safetensors: too short to validate with: none of its tokens is masked" in stderr
+        assert len(stderr.splitlines()) == 1
+    short_validation(tmp_path, 20)
+    assert "valid.safetensors: only 9 of its tokens are masked, so its loss says little" in run(*args, "--dry-run")
+
+
+def test_remarks_before_training(tmp_path):
+    args = make_inputs(tmp_path, {"num_train_epochs": 2, "warmup_steps": 12}, model={"num_layers": 3, "_comment": ""})
+    stderr = run(*args, "--dry-run")
+    assert "train-mlm: num_train_epochs has no effect: max_steps is set (null unsets it)\n" in stderr
+    assert "train-mlm: learning_rate is never reached: the warm-up has 12 steps, the run 12\n" in stderr
+    assert "model.json: num_layers has no effect: a bert model has no such key" in stderr
+
+
+def test_a_bit_of_a_shard_that_changed(finished, tmp_path):
+    """Before the first step it differs from the manifest; in the course of a run, from what it was before."""
+    args = make_inputs(tmp_path)
+    write_manifest(str(tmp_path / "shards"))
+    run(*args, "DIE_AFTER=4", status=-9)
+    path = tmp_path / "shards/train-001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 1
+    path.write_bytes(data)
+    assert "train-001.safetensors: has changed since this run began" in run(*args, status=1)
+    (tmp_path / "out.part").rename(tmp_path / "elsewhere")
+    assert "train-001.safetensors: damaged: its sha256 is not the one in the manifest.json" in run(*args, status=1)
+    assert not (tmp_path / "out.part/metrics.jsonl").exists()
+
+
+def test_a_token_beyond_the_vocabulary(tmp_path):
+    args = make_inputs(tmp_path)
+    path = tmp_path / "shards/train-001.safetensors"
+    path.write_bytes(path.read_bytes()[:-2] + b"\xff\xff")
+    stderr = run(*args, status=1)
+    assert "train-001.safetensors: damaged: token 1174 is 65535, but the vocabulary has 99" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_going_back_after_a_nan(tmp_path):
+    """--from goes back once, may be repeated, and the model card tells what was changed."""
+    args = make_inputs(tmp_path, {"warmup_steps": 0, "lr_scheduler_type": "wsd", "decay_ratio": 0.5})
+    run(*args, "--set", "max_steps=4")
+    (tmp_path / "out").rename(tmp_path / "out.part")
+    changes = ["--set", "adam_epsilon=1e-9"]
+    assert (
+        "was begun with another adam_epsilon (1e-06, now 1e-09); set it back, go back to a checkpoint with --from"
+        in (run(*args, *changes, status=1))
+    )
+    first, last = sorted((tmp_path / "out.part/checkpoints").glob("step-*"))
+    back = [*args, *changes, "--from", first]
+    run(*back, "DIE_AFTER=5", status=-9)
+    assert not last.exists() and "continues after step" in run(*back)
+    assert [line["step"] for line in lines_of(tmp_path / "out") if "loss" in line] == [2, 4, 6, 8, 10, 12]
+    card = (tmp_path / "out/README.md").read_text()
+    assert "- Until step 2 adam_epsilon was 1e-06, then 1e-09." in card
+    assert "all 12 steps are done" in run(*back)
+    assert "was begun with another seed" in run(*args, *changes, "--set", "seed=7", "--from", first, status=1)
+
+
+def test_wsd_is_extended_from_before_its_decay(tmp_path):
+    """To the bit: as if the longer run had been asked for at once. Another schedule says that its rate jumps."""
+    keys = {"lr_scheduler_type": "wsd", "decay_ratio": 0.5, "warmup_steps": 2, "eval_steps": 100, "save_steps": 100}
+    args, whole = make_inputs(tmp_path / "a", keys), make_inputs(tmp_path / "b", keys)
+    run(*args, "--set", "max_steps=10")
+    assert [name[:13] for name in checkpoint_names(tmp_path / "a/out")] == ["step-00000005", "step-00000010"]
+    stderr = run(*args, "--set", "max_steps=16")
+    assert "continues after step 5 of 16" in stderr and "jumps" not in stderr
+    run(*whole, "--set", "max_steps=16")
+    assert weights(tmp_path / "a/out") == weights(tmp_path / "b/out")
+    assert without_speed(lines_of(tmp_path / "a/out")) == without_speed(lines_of(tmp_path / "b/out"))
+
+
 def test_foreign_folder_is_spared(tmp_path):
     args = make_inputs(tmp_path)
     (tmp_path / "out").mkdir()
@@ -347,7 +541,8 @@ def test_nan_names_step_batch_and_checkpoint(tmp_path):
     stderr = run(*make_inputs(tmp_path), "--set", "learning_rate=1e30", "--set", "warmup_steps=0", status=1)
     error = stderr.splitlines()[-1]
     assert re.search(r"step \d+: the loss is (nan|inf)", error) or "gradient's norm" in error
-    assert "last good checkpoint" in error and "train-000.safetensors tokens" in error
+    assert re.search(r"last good checkpoint: none|--set learning_rate=5e\+29 --from \S+/step-", error)
+    assert "train-000.safetensors tokens" in error
     saved = sorted((tmp_path / "out.part/checkpoints").glob("step-*"))
     assert all(torch.isfinite(t).all() for path in saved for t in load_file(path).values())
 
@@ -423,12 +618,17 @@ def write_sparse_shard(path, tokens, length=500):
 
 
 def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
-    """To the first step, and from a checkpoint to the last step of the epoch, with 0.05 and with 5 billion tokens."""
+    """To the first step, and from a checkpoint to the last step of the epoch, with 0.05 and with 5 billion tokens.
+
+    Without the sums of the shards, for which they are read once, when a run begins.
+    """
     seconds = {}
     for tokens in (50_000_000, 5_000_000_000):
         folder = tmp_path / str(tokens)
         settings = [f"{k}={v}" for k, v in {"chunk_tokens": 8192, "batch_tokens": 32768, "max_steps": 100_000}.items()]
         args = make_inputs(folder, model={"max_position_embeddings": 512}, pieces_before=["w"])  # id 0 is a word
+        for path in (folder / "shards/train-001.safetensors", folder / "valid.safetensors"):
+            write_shard(path, folder / "tokenizer", 40, max_seq_length=500)
         write_sparse_shard(folder / "shards/train-000.safetensors", tokens)
         assert (folder / "shards/train-000.safetensors").stat().st_size > 2 * tokens
         begun = time.process_time()
@@ -457,3 +657,113 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
     assert large[0] < 20 and large[1] < 5
     for a, b in zip(small, large, strict=True):
         assert b < 2 * a + 1
+
+
+def test_the_same_initial_weights(finished, tmp_path):
+    """A folder's name does not matter, nor how it is written; weights in several files are compared by their bytes."""
+    one = finished[0] / "out"
+    assert weights_sha256(str(one)) == weights_sha256(f"{one}/")
+    AutoModelForMaskedLM.from_pretrained(one).save_pretrained(tmp_path / "several", max_shard_size="20kB")
+    path, *others = sorted((tmp_path / "several").glob("*.safetensors"))
+    shutil.copytree(tmp_path / "several", tmp_path / "moved")
+    before = weights_sha256(str(tmp_path / "several"))
+    assert others and before == weights_sha256(f"{tmp_path}/moved/")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert weights_sha256(str(tmp_path / "several")) != before
+
+
+def test_settings_that_did_not_exist_before(finished, tmp_path):
+    """A key that a newer transformers or suzuri adds changes nothing unless its value is not the default."""
+    manifest = json.loads((finished[0] / "out/manifest.json").read_text())["settings"]
+    folder = OutputFolder(str(tmp_path / "out"), manifest, 12)
+    old = {key: value for key, value in manifest.items() if key not in ("dropout", "validation shard")}
+    old["model"] = {k: v for k, v in manifest["model"].items() if k not in ("hidden_act", "hidden_size")} | {"gone": 1}
+    assert folder.differences(manifest) == {}
+    assert folder.differences(old) == {"model": [{"hidden_size": 768}, {"hidden_size": 24}]}
+    with pytest.raises(DataError, match=r"another model \(hidden_size\)"):
+        folder.refuse_changes(old, "out")
+
+
+@pytest.mark.parametrize("fault", ["vanished", "full"])
+def test_tensorboard_is_only_a_copy(tmp_path, capsys, fault):
+    """It reads our events; when their file vanishes or its disk is full, there is one warning, and no thread."""
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    log = Metrics(str(tmp_path), 0)
+    log.write({"step": 1, "loss": 2.5, "mfu": None})
+    (path,) = (tmp_path / "runs").iterdir()
+    events = list(loader.LegacyEventFileLoader(str(path)).Load())
+    (value,) = events[-1].summary.value
+    assert (events[-1].step, value.tag, value.simple_value) == (1, "loss", 2.5)
+    if fault == "vanished":
+        shutil.rmtree(tmp_path / "runs")
+    else:
+        log.board.records = RecordWriter(open("/dev/full", "wb", buffering=0))
+    log.write({"step": 2, "loss": 2.0})
+    log.write({"step": 3, "loss": 1.5})
+    log.close()
+    error = capsys.readouterr().err
+    assert "TensorBoard's events are not written any more, metrics.jsonl is" in error and error.count("\n") == 1
+    assert [line["loss"] for line in lines_of(tmp_path)] == [2.5, 2.0, 1.5]
+
+
+def test_a_precision_without_instructions(tmp_path, monkeypatch):
+    """It is said; MFU refers to the faster fp32, and is unknown where it would be above 100 %."""
+    speeds = {torch.bfloat16: 1e9, torch.float32: 12e9}
+    for module in (step, device):
+        monkeypatch.setattr(module, "measured_flops", lambda device, dtype: speeds[dtype])
+    runner = in_process(make_inputs(tmp_path), ["precision=bf16"])
+    assert any("bf16 is 12 times slower than fp32 on this CPU" in remark for remark in runner.remarks)
+    speed = Throughput(runner)
+    assert speed.peak == 12e9
+    speed.flops, speed.start = 6e9, time.monotonic() - 1
+    assert speed.mfu_in_words == "MFU 50%"
+    speed.flops *= 100
+    assert speed.mfu is None and speed.mfu_in_words == "MFU unknown"
+    assert not in_process(make_inputs(tmp_path)).remarks
+
+
+def test_speed_is_that_of_training_alone(tmp_path):
+    """The time of checkpoints and evaluations does not count, nor does what fills up the last chunk."""
+    loop = TrainingLoop(
+        in_process(make_inputs(tmp_path), ["chunk_tokens=1422", "batch_tokens=1422"]), str(tmp_path / "o")
+    )
+    loop.throughput = Throughput(loop.runner)
+    last = next(s for s in range(4) if loop.inputs.tokens(s + 1) - loop.inputs.tokens(s) == 3)
+    loop.throughput.add(last, 9)
+    assert loop.throughput.tokens == 3
+    loop.throughput.start -= 10
+    loop.throughput.pause(9)
+    assert loop.throughput.tokens_per_second == pytest.approx(3, abs=1)
+
+
+@pytest.mark.parametrize("model, kind", [("bert", "wordpiece"), ("modernbert", "char"), ("roberta", "unigram")])
+def test_the_card_of_a_model(tmp_path, trained, run_tool, model, kind):  # noqa: F811
+    """Its front matter is the Hub's, its sources are those of the manifests, and its example works when pasted."""
+    text = "硯で墨をする。\n日本の首都は東京である。\n" * 40
+    folder = tmp_path / "text"
+    args = make_inputs(tmp_path, {"max_steps": 1}, {"model_type": model, "max_position_embeddings": 64})
+    shutil.rmtree(tmp_path / "tokenizer")
+    shutil.copytree(trained[kind], tmp_path / "tokenizer")
+    raw = tmp_path / "raw.txt"
+    raw.write_text(text)
+    (tmp_path / "raw.txt.json").write_text(json.dumps({"url": "https://example.org/raw.txt"}))
+    folder.mkdir()
+    write_manifest(str(folder), inputs=[str(raw)])
+    for path in (*(tmp_path / "shards").iterdir(), tmp_path / "valid.safetensors"):
+        run_tool("pack-tokens", "--tokenizer", tmp_path / "tokenizer", "--max-seq-length", 37, path, stdin=text)
+    write_manifest(str(tmp_path / "shards"), inputs=[str(folder), str(tmp_path / "tokenizer")])
+    run(*args, "--license", "cc-by-sa-4.0")
+    content = (tmp_path / "out/README.md").read_text()
+    assert "https://example.org/raw.txt" in content and hashlib.sha256(text.encode()).hexdigest()[:16] in content
+    assert ("fugashi unidic-lite" in content) == (kind != "unigram") and "from scratch with suzuri" in content
+    card = ModelCard(content)
+    found = card.data.to_dict()
+    assert found["license"] == "cc-by-sa-4.0" and found["language"] == "ja" and found["mask_token"] == "[MASK]"
+    assert REGEX_YAML_BLOCK.search(content) and ModelCard(str(card)).data.to_dict() == found
+    (code,) = re.findall(r"```python\n(.*?)```", content, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0 and "'token_str'" in done.stdout, done.stderr

@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import SPECIAL, write_shard, write_tokenizer
+from suzuri.errors import DataError
 from suzuri.shards.shard_file import Shard
 from suzuri.training.masking import IGNORED, NEVER, Masker, mix64, smallest
-from suzuri.training.token_axis import Chunk, TokenAxis, assemble, by_length, mask_key, micro_batches, permuted
+from suzuri.training.token_axis import (
+    Chunk,
+    TokenAxis,
+    assemble,
+    by_length,
+    mask_key,
+    micro_batches,
+    permuted,
+    place_of,
+)
 
 PIECES = SPECIAL + [f"##p{i}" if i % 3 == 0 else f"w{i}" for i in range(94)]
 
@@ -40,7 +50,9 @@ def shards(tmp_path_factory):
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
 @settings(max_examples=60, deadline=None)
 def test_permutation_visits_each_once(n, key):
-    assert sorted(permuted(i, n, key) for i in range(n)) == list(range(n))
+    order = [permuted(i, n, key) for i in range(n)]
+    assert sorted(order) == list(range(n))
+    assert [place_of(i, n, key) for i in order] == list(range(n))
 
 
 def test_permutation_differs_by_key_and_mixes():
@@ -63,6 +75,34 @@ def test_every_token_once_an_epoch_in_another_order(shards):
         assert np.array_equal(np.concatenate([parts[c] for c in sorted(parts)]), whole)
         orders.append(order)
     assert sorted(orders[0]) == sorted(orders[1]) and orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("chunk_tokens", [128, 1000, 10_000])
+def test_tokens_are_counted_without_filling(shards, chunk_tokens):
+    axis, seen = TokenAxis(shards, chunk_tokens), 0
+    for visit in range(3 * axis.num_chunks):
+        assert axis.tokens_before(visit, seed=3) == seen
+        seen += len(axis.chunk(axis.visited(visit, seed=3)).tokens)
+    assert seen == 3 * axis.num_tokens
+
+
+@pytest.mark.parametrize(
+    ("array", "place", "value"),
+    [("tokens", 200, 99), ("offsets", 5, 0), ("offsets", 5, 1 << 50), ("offsets", slice(1, -1), 0)],
+)
+def test_a_damaged_chunk_is_refused(shards, array, place, value):
+    """No chunk of a damaged shard is trained on as if it were sound."""
+    shard = Shard(shards[0].path)
+    tokens, offsets = (np.array(a) for a in shard.arrays)
+    {"tokens": tokens, "offsets": offsets}[array][place] = value
+    shard.arrays = tokens, offsets
+    axis, errors = TokenAxis([shard], 128), []
+    for c in range(axis.num_chunks):
+        try:
+            assert axis.chunk(c).starts[0] == 0
+        except DataError as error:
+            errors.append(str(error))
+    assert errors and all("train-000.safetensors: damaged: " in error for error in errors), errors
 
 
 def test_chunks_cut_sequences_only_at_their_ends(shards):

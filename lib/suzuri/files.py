@@ -3,16 +3,18 @@
 import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from suzuri.errors import DataError
 
+JSON_LIMIT = 64 << 20  # bytes; the largest that we read, a tokenizer.json of 250,000 pieces, has 17 MB
 UMASK = os.umask(0o077)  # can be read only by setting it
 os.umask(UMASK)
 WAIT = 1.0  # seconds to wait for a lock: so long may the last processes of a killed run still hold it
@@ -162,6 +164,38 @@ def is_at(fd: int, path: str) -> bool:
 def share(path: str) -> None:
     """Give a file the mode that the umask asks for; other libraries make theirs for their owner alone, or for all."""
     os.chmod(path, 0o666 & ~UMASK)
+
+
+def read_json(path: str, **kwargs) -> Any:
+    """The value in a JSON file; `kwargs` are json.loads()'s.
+
+    Raises DataError for what is not JSON, and for more than JSON_LIMIT bytes (/dev/zero has no end).
+    """
+    with open(path, "rb") as f:
+        data = f.read(JSON_LIMIT + 1)
+    if len(data) > JSON_LIMIT:
+        raise DataError(path, f"has more than {JSON_LIMIT >> 20} MB, so it is not what should be here")
+    try:
+        return json.loads(data, **kwargs)
+    except (ValueError, RecursionError) as e:
+        raise DataError(path, f"not JSON ({e})") from None
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """A JSON object that a person wrote. Raises DataError, also if a key is in it twice: one of them would be lost."""
+
+    def once(pairs):
+        found = {}
+        for key, value in pairs:
+            if key in found:
+                raise DataError(path, f"{json.dumps(key, ensure_ascii=False)} is in it twice; remove one of them")
+            found[key] = value
+        return found
+
+    settings = read_json(path, object_pairs_hook=once)
+    if not isinstance(settings, dict):
+        raise DataError(path, "not a JSON object of settings")
+    return settings
 
 
 def unlink_quietly(path: str) -> None:

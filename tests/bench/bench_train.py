@@ -31,12 +31,12 @@ from suzuri.shards.shard_file import Shard  # noqa: E402
 from suzuri.tokenizer import tokenizer_folder  # noqa: E402
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder  # noqa: E402
 from suzuri.training.batches import ahead  # noqa: E402
+from suzuri.training.device import peak_flops  # noqa: E402
 from suzuri.training.inputs import TrainingInputs  # noqa: E402
 from suzuri.training.masking import Masker  # noqa: E402
 from suzuri.training.model import flops  # noqa: E402
 from suzuri.training.recipe import read_recipe  # noqa: E402
 from suzuri.training.step import StepRunner  # noqa: E402
-from suzuri.training.throughput import peak_flops  # noqa: E402
 from suzuri.training.token_axis import TokenAxis, micro_batches  # noqa: E402
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, TrainerCallback, TrainingArguments  # noqa: E402
 from transformers import Trainer as PeerTrainer  # noqa: E402

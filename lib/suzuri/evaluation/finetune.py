@@ -14,6 +14,7 @@ from suzuri.evaluation import tasks
 from suzuri.evaluation.features import IGNORED, Features, predictions_of
 from suzuri.progress import Progress
 from suzuri.tokenizer.offsets import Encoder
+from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
 
 AUTO_CLASS = {
     "regression": transformers.AutoModelForSequenceClassification,
@@ -41,9 +42,13 @@ def scores_of_seeds(
     settings: learning_rates (the one that is best on a held-out tenth of `train` is used), epochs, batch_size,
     max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it).
     """
+    if len(settings["learning_rates"]) > 1 and len(train) < 2:
+        raise DataError(task.name, "one example cannot train and choose a learning rate: give more, or one rate")
     encoder = Encoder(folder)
     max_length = min(settings["max_length"], longest_input(folder))
     features = Features(task, encoder, max_length, train)
+    if task.kind in ("classes", "entities") and len(features.labels) < 2:
+        raise DataError(task.name, f"nothing to learn: every training example says {features.labels[0]}; use more")
     settings = {**settings, "max_length": max_length, "warmup_ratio": WARMUP, "weight_decay": WEIGHT_DECAY}
 
     def scored(rate, seed, train, valid):
@@ -71,23 +76,29 @@ def scores_of_seeds(
 
 def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: bool):
     """The task's model: the encoder with the weights in `folder` or random ones, and a new head."""
+    refuse_unsafe(folder)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **SAFE)
+        refuse_code(folder, config.to_dict())
         config.num_labels = num_labels
         if task.kind == "regression":
             config.problem_type = "regression"
         kind = AUTO_CLASS[task.kind]
         if random_weights:
             return kind.from_config(config)
-        return kind.from_pretrained(folder, config=config, dtype=torch.float32)
-    except (ValueError, KeyError, OSError) as e:
-        raise DataError(folder, f"not a model that {task.name} can be trained on ({str(e).splitlines()[0]})") from None
+        return kind.from_pretrained(folder, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
+    except DataError:
+        raise
+    except Exception as e:  # of any kind: the folder may hold anything
+        why = " ".join(str(e).split())[:200]
+        raise DataError(folder, f"not a model that {task.name} can be trained on ({type(e).__name__}: {why})") from None
 
 
 def longest_input(folder: str) -> int:
     """The most tokens that a model takes; RoBERTa's positions start after its padding id."""
+    refuse_unsafe(folder)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **SAFE)
     except (ValueError, OSError) as e:
         raise DataError(folder, f"not a model ({str(e).splitlines()[0]})") from None
     offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
@@ -168,7 +179,7 @@ def fit(
         learning_rate=settings["learning_rate"],
         per_device_train_batch_size=settings["batch_size"],
         per_device_eval_batch_size=2 * settings["batch_size"],
-        warmup_steps=math.ceil(settings["warmup_ratio"] * steps),
+        warmup_steps=min(math.ceil(settings["warmup_ratio"] * steps), steps - 1),  # its first step has the rate 0
         weight_decay=settings["weight_decay"],
         lr_scheduler_type="linear",
         bf16=bf16,

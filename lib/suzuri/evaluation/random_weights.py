@@ -4,6 +4,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.untrusted import SAFE
 from suzuri.training.attention import GROUPED
 from suzuri.training.model import load_model
 
@@ -13,6 +14,6 @@ def load_or_draw(folder: str, tokenizer: TokenizerFolder | None = None, random_w
     model = load_model(folder, tokenizer)
     if random_weights:
         torch.manual_seed(0)
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **SAFE)
         model = AutoModelForMaskedLM.from_config(config, attn_implementation=GROUPED, dtype=torch.float32)
     return model

@@ -130,6 +130,17 @@ def hold_out(examples: list[dict], fraction: float = 0.1) -> tuple[list[dict], l
     return shuffled[held:], shuffled[:held]
 
 
+def unseen(task: Task, train: list[dict], valid: list[dict]) -> Counter:
+    """{label: how often} of the classes or entity types in `valid` that `train` never shows: no model can find them."""
+    if task.kind == "classes":
+        of = [[example["label"] for example in examples] for examples in (train, valid)]
+    elif task.kind == "entities":
+        of = [[t for example in examples for _, _, t in example["entities"]] for examples in (train, valid)]
+    else:
+        return Counter()
+    return Counter(label for label in of[1] if label not in set(of[0]))
+
+
 # --- scores ---------------------------------------------------------------------------------------------------
 
 
@@ -150,10 +161,10 @@ def score(task: Task, examples: list[dict], predictions: list) -> dict[str, floa
 
 
 def correlations(labels: list[float], predictions: list[float]) -> dict[str, float]:
-    """Pearson's and Spearman's; 0 if all predictions are the same."""
+    """Pearson's and Spearman's; 0 if all predictions, or all labels, are the same."""
     from scipy.stats import pearsonr, spearmanr
 
-    if len(set(predictions)) < 2:
+    if len(set(predictions)) < 2 or len(set(labels)) < 2:
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(pearsonr(labels, predictions).statistic),

@@ -71,6 +71,7 @@ def shards(data: str, name: str) -> dict[str, Shard]:
 def beginning(shard: Shard) -> SimpleNamespace:
     """`tokens` and `offsets` of a shard's first whole sequences, at most TOKENS tokens."""
     n = max(min(1, len(shard)), int(np.searchsorted(shard.offsets, TOKENS, "right")) - 1)
+    shard.check_body(0, n)
     return SimpleNamespace(offsets=shard.offsets[: n + 1], tokens=shard.tokens[: shard.offsets[n]])
 
 

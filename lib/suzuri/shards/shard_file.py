@@ -22,6 +22,8 @@ from suzuri.files import check_output, named, replacing, scratch_folder
 FORMAT = "suzuri-shard/1"
 DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
 INTEGERS = ("vocab_size", "max_seq_length", "num_sequences", "num_tokens")
+TEXTS = ("unit", "source_sha256", "tokenizer_sha256")
+SEQUENCES_AT_ONCE = 1 << 16
 
 
 class ShardWriter:
@@ -94,6 +96,7 @@ class Shard:
     """A shard mapped read-only: `tokens`, `offsets` (NumPy arrays over the map, nothing copied), `metadata`.
 
     Raises DataError for a file that is not a shard, is of another version, or has another size than its header says.
+    What its arrays hold is not read here: see check_body().
     """
 
     def __init__(self, path: str):
@@ -109,20 +112,24 @@ class Shard:
             meta = header["__metadata__"]
             if meta.get("format") != FORMAT:
                 raise ValueError(f"format {meta.get('format')!r}, not {FORMAT!r}")
-            self.metadata = {k: int(v) if k in INTEGERS else v for k, v in meta.items()}
+            self.metadata = meta | {key: int(meta[key]) for key in INTEGERS} | {key: meta[key] for key in TEXTS}
             spans = {name: header[name]["data_offsets"] for name in ("offsets", "tokens")}
             if 8 + length + max(end for _, end in spans.values()) != size:
                 raise ValueError("cut short or longer than its header says; remove it and run make again")
+            if header["offsets"]["dtype"] != "I64" or any(len(header[n]["shape"]) != 1 for n in spans):
+                raise ValueError("its arrays have other types or shapes")
             self.offsets, self.tokens = (
                 np.memmap(path, DTYPES[header[n]["dtype"]], "r", 8 + length + spans[n][0], tuple(header[n]["shape"]))
                 if header[n]["shape"] != [0]
                 else np.zeros(0, DTYPES[header[n]["dtype"]])
                 for n in ("offsets", "tokens")
             )
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as e:
             raise DataError(path, f"not a shard of suzuri: {e}") from None
-        if len(self.offsets) != self.metadata["num_sequences"] + 1 or self.offsets[-1] != len(self.tokens):
+        fits = len(self.offsets) == max(0, self.metadata["num_sequences"]) + 1
+        if not fits or self.offsets[0] != 0 or self.offsets[-1] != len(self.tokens):
             raise DataError(path, "not a shard of suzuri: its offsets do not fit its tokens")
+        self.arrays = np.asarray(self.tokens), np.asarray(self.offsets)  # the same, but faster to slice than a memmap
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -131,11 +138,32 @@ class Shard:
         """Ids of sequence i, as a NumPy view."""
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
-    def check(
-        self, *, tokenizer_sha256: str | None = None, max_seq_length: int | None = None, unit: str | None = None
-    ) -> None:
-        """Raise DataError, saying what to do, when the shard was made for something else."""
-        wanted = {"tokenizer_sha256": tokenizer_sha256, "max_seq_length": max_seq_length, "unit": unit}
+    def check_body(self, first: int = 0, last: int | None = None) -> None:
+        """Raise DataError unless each of the sequences `first` … `last` - 1 (by default, all) has from 2 to
+        max_seq_length tokens, and ids below vocab_size.
+        """
+        tokens, offsets = self.arrays
+        longest, size = self.metadata["max_seq_length"], self.metadata["vocab_size"]
+        last = len(self) if last is None else last
+        for start in range(first, last, SEQUENCES_AT_ONCE):
+            some = offsets[start : min(start + SEQUENCES_AT_ONCE, last) + 1]
+            lengths = some[1:] - some[:-1]
+            if lengths.min() < 2 or lengths.max() > longest:
+                i = int(((lengths < 2) | (lengths > longest)).argmax())
+                raise self.damaged(f"sequence {start + i} has {lengths[i]} tokens, not 2 to {longest}")
+            if some[0] < 0 or some[-1] > len(tokens):
+                raise self.damaged(f"sequence {start} begins at token {some[0]} of {len(tokens)}")
+            ids = tokens[some[0] : some[-1]]
+            if ids.max() >= size:
+                raise self.damaged(f"token {some[0] + ids.argmax()} is {ids.max()}, but the vocabulary has {size}")
+
+    def damaged(self, what: str) -> DataError:
+        return DataError(self.path, f"damaged: {what}; remove it and pack the text again (make shards)")
+
+    def check(self, **wanted: str | int | None) -> None:
+        """Raise DataError, saying what to do, when the shard was made for something else: `wanted` are values of its
+        metadata; None: any.
+        """
         for key, want in wanted.items():
             have = self.metadata[key]
             if want is not None and have != want:

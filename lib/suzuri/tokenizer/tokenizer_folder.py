@@ -15,8 +15,9 @@ import os
 from functools import cached_property
 
 from suzuri.errors import DataError
-from suzuri.files import sha256
+from suzuri.files import read_json, sha256
 from suzuri.manifest import MANIFEST
+from suzuri.tokenizer.untrusted import SAFE, refuse_unsafe
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0..4
 UNUSED = tuple(f"<unused{i}>" for i in range(10))  # 5..14, free for fine-tuning
@@ -188,18 +189,25 @@ def load(folder: str):
     """
     import transformers
 
+    refuse_unsafe(folder)
     name = TokenizerFolder(folder).config.get("tokenizer_class") or "AutoTokenizer"
+    kind = getattr(transformers, str(name), None)
+    if not hasattr(kind, "from_pretrained"):
+        raise DataError(folder, f"transformers {transformers.__version__} has no tokenizer class {name}")
     try:
-        return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
-    except AttributeError:
-        raise DataError(folder, f"transformers {transformers.__version__} has no tokenizer class {name}") from None
+        return kind.from_pretrained(folder, local_files_only=True, **SAFE)
+    except ImportError:
+        raise
+    except Exception as e:  # of any kind: the folder may hold anything
+        why = " ".join(str(e).split())[:200]
+        raise DataError(folder, f"its tokenizer does not load ({type(e).__name__}: {why})") from None
 
 
 def _read_json(path):
     try:
-        with open(path, encoding="utf-8") as f:
-            return json.load(f)
+        found = read_json(path)
     except FileNotFoundError:
         raise DataError(path, "not found; every tokenizer folder has one (train-tokenizer writes it)") from None
-    except ValueError as e:
-        raise DataError(path, f"not JSON ({e})") from None
+    if not isinstance(found, dict):
+        raise DataError(path, "not a JSON object; make the tokenizer again (make tokenizer)")
+    return found

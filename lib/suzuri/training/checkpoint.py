@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -36,7 +37,13 @@ def crc32(path: str) -> str:
 def checkpoints(folder: str) -> list[str]:
     """Paths of the checkpoints in `folder`, newest first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return [os.path.join(folder, name) for name in sorted(names, reverse=True) if NAME.fullmatch(name)]
+    paths = [os.path.join(folder, name) for name in sorted(names, reverse=True) if NAME.fullmatch(name)]
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def step_of(path: str) -> int:
+    """The number of steps that were done when a checkpoint was written."""
+    return int(NAME.fullmatch(os.path.basename(path))[1])
 
 
 @contextmanager
@@ -50,8 +57,16 @@ def safetensors_errors(path: str) -> Iterator[None]:
         ) from None
 
 
-def save(folder: str, state: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer], keep: int) -> str:
-    """Write a checkpoint, remove all but the newest `keep`, return its path. `state` is a dict for JSON with "step".
+def save(
+    folder: str,
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    keep: int,
+    spare: int | None = None,
+) -> str:
+    """Write a checkpoint, remove all but the newest `keep` and the one of step `spare`, return its path. `state` is a
+    dict for JSON with "step".
 
     To resume exactly, a run needs only the state, the weights and the moments: rates, batches and masks are functions
     of the step.
@@ -77,8 +92,15 @@ def save(folder: str, state: dict[str, Any], model: nn.Module, optimizers: Seque
     os.replace(part, path)
     sync_folder(folder)
     for old in checkpoints(folder)[keep:]:
-        unlink_quietly(old)
+        if step_of(old) != spare:
+            unlink_quietly(old)
     return path
+
+
+def remove_newer(folder: str, path: str | None) -> None:
+    """Remove the checkpoints that were passed over for `path`; all, if it is None."""
+    for newer in takewhile(lambda other: other != path, checkpoints(folder)):
+        unlink_quietly(newer)
 
 
 def sync_folder(folder: str) -> None:
@@ -91,22 +113,40 @@ def sync_folder(folder: str) -> None:
         os.close(fd)
 
 
-def newest(folder: str) -> tuple[str, dict[str, Any]] | tuple[None, None]:
-    """(path, state) of the newest sound checkpoint, or (None, None); damaged ones are skipped with a warning."""
+def newest(folder: str, run: str, most: int | None = None) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+    """(path, state) of the newest sound checkpoint of at most `most` steps, or (None, None); damaged ones are passed
+    over with a warning. Raises DataError for a checkpoint of another run than `run`, which is in its state.
+    """
     for path in checkpoints(folder):
+        if most is not None and step_of(path) > most:
+            continue
         if crc32(path) != NAME.fullmatch(os.path.basename(path))[2]:
-            note(f"{path}: damaged (its CRC-32 is not the one in its name); skipped")
+            note(f"{path}: damaged (its CRC-32 is not the one in its name); passed over")
             continue
         try:
             with safe_open(path, "pt") as f:
-                return path, json.loads(f.metadata()["state"])
+                state = json.loads(f.metadata()["state"])
+            whole = isinstance(state["losses"], list) and isinstance(state["scaler"], dict)
+            if state["step"] != step_of(path) or not isinstance(state["adam_step"], int) or not whole:
+                raise ValueError("its state is not one")
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
-            note(f"{path}: damaged ({e}); skipped")
+            note(f"{path}: damaged ({' '.join(str(e).split())[:200]}); passed over")
+            continue
+        if state.get("run", run) != run:
+            raise DataError(path, "is a checkpoint of another run; move it away")
+        return path, state
     return None, None
 
 
 def load(path: str, state: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     """Put a checkpoint's weights and moments into `model` and `optimizers`."""
+    try:
+        _load(path, state, model, optimizers)
+    except (SafetensorError, KeyError, RuntimeError) as e:
+        raise DataError(path, f"does not fit this model ({' '.join(str(e).split())[:200]}); move it away") from None
+
+
+def _load(path, state, model, optimizers):
     owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     with safe_open(path, "pt") as f:
         names, step = set(f.keys()), state["adam_step"]

@@ -5,9 +5,10 @@ import time
 import torch
 
 from suzuri.training.batches import Tensors
+from suzuri.training.device import device_name
 from suzuri.training.model import activation_bytes, parameter_counts
 from suzuri.training.step import StepRunner
-from suzuri.training.throughput import device_name, duration
+from suzuri.training.throughput import duration
 
 
 def estimates(runner: StepRunner) -> list[tuple[str, str]]:
@@ -18,7 +19,9 @@ def estimates(runner: StepRunner) -> list[tuple[str, str]]:
     sample = [tensors for tensors, _ in runner.batches.of_step(0)[:workers]]
     seconds = min(seconds_of(runner, sample) for _ in range(2))
     sample_tokens, rows = (sum(len(tensors[key]) for tensors in sample) for key in ("input_ids", "rows"))
-    speed = sample_tokens / seconds * ranks.world
+    run_tokens = inputs.tokens(inputs.steps)
+    # The sample's chunks may be filled up, like those of the run.
+    seconds *= inputs.steps * recipe["batch_tokens"] / sample_tokens / ranks.world
     if ranks.device.type == "cuda":
         activations = torch.cuda.max_memory_allocated(ranks.device) - 8 * total
     else:
@@ -33,7 +36,7 @@ def estimates(runner: StepRunner) -> list[tuple[str, str]]:
         ("steps", f"{inputs.steps:,} of {recipe['batch_tokens']:,} tokens, {inputs.epochs(inputs.steps):.2f} epochs"),
         ("machine", machine),
         ("memory", f"about {memory / 1e9:.1f} GB with {sample_tokens:,} tokens at once"),
-        ("time", f"about {duration(inputs.steps * recipe['batch_tokens'] / speed)} at {speed:,.0f} tokens/s, measured"),
+        ("time", f"about {duration(seconds)} at {run_tokens / seconds:,.0f} tokens/s, measured"),
     ]
 
 

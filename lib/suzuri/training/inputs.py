@@ -8,15 +8,20 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from suzuri.errors import DataError
+from suzuri.files import read_settings
+from suzuri.shards.checksums import refuse_missing
 from suzuri.shards.shard_file import Shard
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.tokenizer.wordpiece import continues_word
-from suzuri.training.masking import Masker
-from suzuri.training.model import check_isolation, load_model, max_length, new_model, set_dropout
+from suzuri.training.masking import IGNORED, Masker
+from suzuri.training.model import check_isolation, load_model, max_length, new_model, set_dropout, unknown_keys
 from suzuri.training.output_folder import weights_sha256
 from suzuri.training.recipe import RESUMABLE, find_file, total_steps
-from suzuri.training.schedule import mlm_probability
+from suzuri.training.schedule import mlm_probability, warmup_steps
 from suzuri.training.token_axis import TokenAxis
+from suzuri.training.validation import masked_batches
+
+FEW = 100  # predictions: with fewer, the accuracy may be 10 percentage points off by chance (two standard errors)
 
 
 class TrainingInputs:
@@ -43,11 +48,14 @@ class TrainingInputs:
         self.train_shards = [Shard(path) for path in shard_paths(train)]
         self.valid_shard = Shard(valid)
         shards = (*self.train_shards, self.valid_shard)
+        same = {key: self.train_shards[0].metadata[key] for key in ("unit", "max_seq_length")}
         for shard in shards:
-            shard.check(tokenizer_sha256=self.tokenizer.sha256)
+            shard.check(tokenizer_sha256=self.tokenizer.sha256, vocab_size=len(self.tokenizer.pieces), **same)
             if not len(shard):
                 raise DataError(shard.path, "has no sequences: too few sentences, or all of them in validation")
-        self.longest = max(shard.metadata["max_seq_length"] for shard in shards)
+        self.valid_shard.check_body()
+        self.remarks: list[str] = []  # for the user, before training
+        self.longest = same["max_seq_length"]
         self.axis = TokenAxis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]
         self.steps = total_steps(recipe, self.axis.num_chunks)
@@ -63,7 +71,12 @@ class TrainingInputs:
             )
             for rate in {recipe["mlm_probability"], recipe["mlm_probability_tail"]} - {None}
         }
+        self.check_predictions()
+        if (warmup := warmup_steps(recipe, self.steps)) >= self.steps:
+            steps = f"the warm-up has {warmup:,} steps, the run {self.steps:,}"
+            self.remarks.append(f"learning_rate is never reached: {steps}")
         self.model, self.origin = initial_model(recipe_path, recipe, model_overrides, self.tokenizer, init)
+        self.remarks += unused_model_keys(recipe_path, recipe, model_overrides, self.model, self.origin)
         if self.longest > max_length(self.model):
             raise DataError(
                 recipe_path,
@@ -73,6 +86,22 @@ class TrainingInputs:
         if self.longest > recipe["chunk_tokens"]:
             raise DataError(recipe_path, f"chunk_tokens is less than the longest sequence ({self.longest} tokens)")
 
+    def check_predictions(self) -> None:
+        """Raise DataError if the train shards or the validation shard have nothing to predict; add a remark if there is
+        little in the latter.
+        """
+        ordinary = self.largest_masker.barred == 0
+        if not any(ordinary.take(self.axis.chunk(c).tokens).any() for c in range(self.axis.num_chunks)):
+            raise DataError(self.train_shards[0].path, "all tokens of the train shards are [UNK] or special")
+        predictions, shard = 0, self.valid_shard
+        for batch, _ in masked_batches(shard.tokens, shard.offsets, self.tokenizer, self.recipe["eval_tokens"]):
+            predictions += int((batch["labels"] != IGNORED).sum())
+            if predictions >= FEW:
+                return
+        if not predictions:
+            raise DataError(shard.path, "too short to validate with: none of its tokens is masked; set more text aside")
+        self.remarks.append(f"{shard.path}: only {predictions} of its tokens are masked, so its loss says little")
+
     def masker(self, step: int) -> Masker:
         """The Masker of a step."""
         return self.maskers[mlm_probability(step, self.recipe, self.steps)]
@@ -81,6 +110,10 @@ class TrainingInputs:
     def largest_masker(self) -> Masker:
         """The Masker that predicts the most, and so takes the most memory."""
         return self.maskers[max(self.maskers)]
+
+    def tokens(self, steps: int) -> int:
+        """The number of tokens in `steps` steps, without [PAD]s."""
+        return self.axis.tokens_before(steps * self.chunks_per_step, self.recipe["seed"])
 
     def epochs(self, steps: int) -> float:
         """The number of epochs in `steps` steps."""
@@ -96,16 +129,40 @@ class TrainingInputs:
             "model": config,
             "initial weights": weights_sha256(self.origin) if self.origin else None,
             "tokenizer": self.tokenizer.sha256,
-            "train shards": [
-                [shard.metadata[key] for key in ("source_sha256", "unit", "max_seq_length", "num_tokens")]
-                for shard in self.train_shards
-            ],
+            "train shards": [identity(shard) for shard in self.train_shards],
+            "validation shard": identity(self.valid_shard),
         }
+
+    @property
+    def shard_files(self) -> list[str]:
+        return [self.valid_shard.path, *(shard.path for shard in self.train_shards)]
 
     def paths(self) -> list[str]:
         """The files and folders that the manifest records."""
-        paths = [self.recipe_path, self.valid_shard.path, *(shard.path for shard in self.train_shards)]
+        paths = [self.recipe_path, *self.shard_files]
         return [*paths, self.origin] if self.origin and os.path.isdir(self.origin) else paths
+
+
+def identity(shard: Shard) -> list:
+    return [shard.metadata[key] for key in ("source_sha256", "unit", "max_seq_length", "num_tokens")]
+
+
+def unused_model_keys(
+    recipe_path: str, recipe: dict[str, Any], overrides: dict[str, Any], model: PreTrainedModel, origin: str | None
+) -> list[str]:
+    """Remarks on keys of the model_config_file and of --set model.KEY that have no effect."""
+    if not recipe["model_config_file"]:
+        return []
+    path = find_file(recipe["model_config_file"], recipe_path)
+    given = read_settings(path) | overrides
+    if not origin:
+        unknown = unknown_keys(model.config.model_type, given)
+        return [f"{path}: {key} has no effect: a {model.config.model_type} model has no such key" for key in unknown]
+    for key, value in given.items():
+        if getattr(model.config, key, value) != value:
+            have = getattr(model.config, key)
+            return [f"{path} has no effect: the model is the one in {origin}, whose {key} is {have}, not {value}"]
+    return []
 
 
 def shard_paths(given: Sequence[str]) -> list[str]:
@@ -115,6 +172,7 @@ def shard_paths(given: Sequence[str]) -> list[str]:
         inside = sorted(glob.glob(os.path.join(glob.escape(path), "train-*.safetensors")))
         if os.path.isdir(path) and not inside:
             raise DataError(path, "has no train-*.safetensors; make them with pack-tokens (make shards)")
+        refuse_missing(path, [os.path.basename(name) for name in inside], "train-*.safetensors")
         paths += inside or [path]
     return paths
 

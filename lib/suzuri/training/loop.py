@@ -19,20 +19,26 @@ from suzuri.training.metrics import Metrics
 from suzuri.training.model import parameter_counts
 from suzuri.training.model_card import model_card
 from suzuri.training.output_folder import OutputFolder
-from suzuri.training.schedule import learning_rate
+from suzuri.training.schedule import decay_start, learning_rate
 from suzuri.training.step import StepRunner, StopRequested
 from suzuri.training.throughput import Throughput, duration
 from suzuri.training.validation import Score, evaluate, masked_batches
 
+# They save and end a run: kill and Ctrl-C, a closed terminal, and what Slurm can send before it kills.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SAVE_SECONDS = 600  # a checkpoint is made at least this often, whatever save_steps says: steps on a CPU are slow
 
 
 class TrainingLoop:
     """Runs the steps of `runner` in OUTPUT.part, from its last checkpoint on, then turns it into OUTPUT."""
 
-    def __init__(self, runner: StepRunner, output: str):
+    def __init__(self, runner: StepRunner, output: str, start_from: str | None = None, license: str | None = None):
         self.runner, self.inputs, self.recipe, self.ranks = runner, runner.inputs, runner.recipe, runner.ranks
-        self.folder = OutputFolder(output, self.inputs.settings(), self.inputs.steps, self.inputs.paths())
+        self.license = license  # for the card
+        self.folder = OutputFolder(output, self.inputs.settings(), self.inputs.steps, self.inputs.paths(), start_from)
+        # wsd: the last step before the decay, from whose checkpoint a run can be extended
+        wsd = self.recipe["lr_scheduler_type"] == "wsd"
+        self.undecayed = decay_start(self.recipe, self.inputs.steps) if wsd else None
         self.step = 0  # steps done
         self.waiting: list[tuple] = []  # (step, loss, norm) of steps not read from the device yet
         self.losses: list[float] = []  # of the steps since the last line of metrics.jsonl
@@ -44,7 +50,7 @@ class TrainingLoop:
         self.throughput: Throughput | None = None
 
     def run(self) -> int:
-        """Train to the end; returns the exit status, 0. After a signal the process exits with 130 or 143."""
+        """Train to the end; returns the exit status, 0. After one of SIGNALS it is 128 + the signal's number."""
         with ExitStack() as stack:
             stack.callback(self.ranks.close)
             if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
@@ -56,10 +62,12 @@ class TrainingLoop:
                 return 0
             if self.ranks.is_first:
                 self.folder.begin()
+                self.folder.check_shards(self.inputs.shard_files)
             self.ranks.wait()
             self.resume()
-            for signum in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(signum, self.on_signal)
+            for signum in SIGNALS:
+                if signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                    signal.signal(signum, self.on_signal)
             try:
                 self.train()
             except (StopRequested, DataError) as e:
@@ -84,7 +92,16 @@ class TrainingLoop:
 
     def resume(self) -> None:
         """Start from the newest sound checkpoint, or from step 0."""
-        path, state = checkpoint.newest(self.folder.checkpoints)
+        folder = self.folder.checkpoints
+        path, state = checkpoint.newest(folder, self.folder.run)
+        planned = state.get("steps", self.inputs.steps) if path else self.inputs.steps
+        if self.undecayed is not None and planned < self.inputs.steps:  # the run is extended
+            before = decay_start(self.recipe, planned)
+            if state["step"] > before and (earlier := checkpoint.newest(folder, self.folder.run, before))[0]:
+                path, state = earlier
+        self.ranks.wait()
+        if self.ranks.is_first:
+            checkpoint.remove_newer(folder, path)
         if path:
             checkpoint.load(path, state, self.runner.model, self.runner.optimizers)
             self.runner.scaler.load_state_dict(state["scaler"])
@@ -97,31 +114,51 @@ class TrainingLoop:
                 )
             if self.ranks.is_first:
                 note(f"continues after step {self.step:,} of {self.inputs.steps:,} ({os.path.basename(path)})")
+                self.note_jump(planned)
         self.saved_step, self.last_checkpoint, self.saved_at = self.step, path, time.monotonic()
         self.metrics = Metrics(self.folder.part, self.step) if self.ranks.is_first else None
         self.evaluated = self.ranks.of_first(self.metrics and self.metrics.has_evaluation(self.step))
 
+    def note_jump(self, planned: int) -> None:
+        """Say so if the learning rate goes on elsewhere than it would have in a run of `planned` steps."""
+        rate = learning_rate(min(self.step, planned - 1), self.recipe, planned)
+        now = learning_rate(min(self.step, self.inputs.steps - 1), self.recipe, self.inputs.steps)
+        if abs(now - rate) > 0.1 * max(now, rate):
+            note(
+                f"the learning rate jumps from {rate:.2e} to {now:.2e}, because the run now has {self.inputs.steps:,} "
+                f"steps instead of {planned:,}"
+                + ("" if self.undecayed else "; a run with lr_scheduler_type wsd can be extended without a jump")
+            )
+
     def save(self) -> None:
         """Write a checkpoint of the last whole step, unless it already has one."""
         self.read_losses()
+        start = time.monotonic()
         if self.ranks.is_first and self.saved_step != self.step:
             self.metrics.sync()
             state = {"step": self.step, "losses": self.losses, "scaler": self.runner.scaler.state_dict()}
+            state |= {"steps": self.inputs.steps, "run": self.folder.run}
             self.last_checkpoint = checkpoint.save(
                 self.folder.checkpoints,
                 state,
                 self.runner.model,
                 self.runner.optimizers,
                 self.recipe["save_total_limit"],
+                self.undecayed,
             )
         self.saved_step, self.saved_at = self.step, time.monotonic()
+        if self.throughput:
+            self.throughput.pause(self.saved_at - start)
 
     def train(self) -> None:
         """Run the remaining steps, with their evaluations, checkpoints and lines of metrics."""
-        recipe, steps, batch_tokens = self.recipe, self.inputs.steps, self.recipe["batch_tokens"]
+        recipe, steps, tokens = self.recipe, self.inputs.steps, self.inputs.tokens
         batches = ahead(map(self.runner.batches.of_step, range(self.step, steps)))
-        with Progress(total=steps * batch_tokens, unit="tok") as bar:
-            bar.skip(self.step * batch_tokens)
+        skipped = False
+        with Progress(total=tokens(steps), unit="tok") as bar:
+            bar.skip(tokens(self.step))
+            if self.step < steps:
+                self.runner.compile()
             self.throughput = Throughput(self.runner)
             while True:
                 if not self.evaluated and (self.step % recipe["eval_steps"] == 0 or self.step == steps):
@@ -129,19 +166,24 @@ class TrainingLoop:
                 if self.step == steps:
                     break
                 due = self.step % recipe["save_steps"] == 0 or time.monotonic() > self.saved_at + SAVE_SECONDS
-                if self.step and due:
+                if self.step and (due or self.step == self.undecayed):
                     self.save()
                 micro_batches = next(batches)
-                self.waiting.append((self.step, *self.runner.train_step(self.step, micro_batches)))
+                if found := self.runner.train_step(self.step, micro_batches):
+                    self.waiting.append((self.step, *found))
+                elif self.ranks.is_first and not skipped:
+                    skipped = True
+                    bar.say(f"step {self.step + 1:,}: no token of it can be predicted; such steps are left out")
                 self.throughput.add(self.step, sum(squares for _, squares in micro_batches))
                 self.step, self.evaluated = self.step + 1, False
                 log = self.step % recipe["logging_steps"] == 0 or self.step == steps
                 # Reading a number waits for the GPU, so there it is done rarely.
                 if log or self.ranks.device.type == "cpu" or len(self.waiting) >= 20:
                     self.read_losses()
-                    bar.describe(f"{TOOL}: loss {self.losses[-1]:.3f}, MFU {self.throughput.mfu:.0%}")
-                bar.update(batch_tokens)
-                if log:
+                    if self.losses:
+                        bar.describe(f"{TOOL}: loss {self.losses[-1]:.3f}, {self.throughput.mfu_in_words}")
+                bar.update(tokens(self.step) - tokens(self.step - 1))
+                if log and self.losses:
                     self.log(bar)
         self.save()
 
@@ -157,12 +199,18 @@ class TrainingLoop:
                 places = "; ".join(self.inputs.axis.where(chunk) for chunk in chunks[:64])
                 raise DataError(
                     f"step {step + 1:,}",
-                    f"the loss is {loss}, the gradient's norm {norm}; last good checkpoint: "
-                    f"{self.last_checkpoint or 'none'}; try a lower learning_rate or bf16; the batch was {places}",
+                    f"the loss is {loss}, the gradient's norm {norm}; {self.way_out()}; the batch was {places}",
                 )
             self.losses.append(loss)
         self.norm = norm
         self.waiting = []
+
+    def way_out(self) -> str:
+        """What to do after a NaN, for the error message."""
+        lower = f"--set learning_rate={self.recipe['learning_rate'] / 2:g}"
+        if not self.last_checkpoint:
+            return f"last good checkpoint: none; {self.folder.start_again} with {lower} or bf16"
+        return f"try the same command with {lower} --from {self.last_checkpoint} (the last good checkpoint), or bf16"
 
     def log(self, bar: Progress) -> None:
         """Write a line to metrics.jsonl, and to stderr if there is no progress bar."""
@@ -170,23 +218,23 @@ class TrainingLoop:
         line = {
             "step": step,
             "epoch": round(self.inputs.epochs(step), 4),
-            "tokens": step * self.recipe["batch_tokens"],
+            "tokens": self.inputs.tokens(step),
             "loss": sum(self.losses) / len(self.losses),
             "mlm_probability": self.inputs.masker(step - 1).probability,
             "learning_rate": learning_rate(step - 1, self.recipe, self.inputs.steps),
             "grad_norm": self.norm if math.isfinite(self.norm) else None,
             "tokens_per_second": round(throughput.tokens_per_second, 1),
-            "mfu": round(throughput.mfu, 4),
+            "mfu": None if throughput.mfu is None else round(throughput.mfu, 4),
         }
         self.losses = []
         if self.ranks.is_first:
             self.metrics.write(line)
-            left = (self.inputs.steps - step) * self.recipe["batch_tokens"] / throughput.tokens_per_second
+            left = (self.inputs.tokens(self.inputs.steps) - line["tokens"]) / throughput.tokens_per_second
             if bar.bar is None:
                 note(
                     f"step {step:,} of {self.inputs.steps:,}, loss {line['loss']:.4f}, "
                     f"lr {line['learning_rate']:.2e}, {throughput.tokens_per_second:,.0f} tokens/s, "
-                    f"MFU {throughput.mfu:.0%}, {duration(left)} left"
+                    f"{throughput.mfu_in_words}, {duration(left)} left"
                 )
         throughput.restart()
 
@@ -216,16 +264,27 @@ class TrainingLoop:
         """Turn OUTPUT.part into OUTPUT and report the result."""
         self.metrics.close()
         evaluations = [line for line in self.metrics.lines if "eval_loss" in line]
-        before, after = evaluations[0], evaluations[-1]
-        tokens = self.step * self.recipe["batch_tokens"]
+        after = evaluations[-1]
+        before = next(line for line in evaluations if line["eval_tokens"] == after["eval_tokens"])  # on the same text
+        tokens = self.inputs.tokens(self.step)
         counts = {
             "steps": self.step,
             "tokens seen": tokens,
             "epochs": round(self.inputs.epochs(self.step), 2),
             "parameters": parameter_counts(self.runner.model)[0],
         }
-        card = model_card(os.path.basename(self.folder.output), self.inputs, counts, before, after)
-        self.folder.finish(self.runner.model, self.inputs.tokenizer.path, card, self.inputs.paths(), counts)
+        card = model_card(
+            os.path.basename(self.folder.output), self.inputs, counts, before, after, self.folder.changes, self.license
+        )
+        self.folder.finish(
+            self.runner.model,
+            self.inputs.tokenizer.path,
+            card,
+            self.inputs.paths(),
+            counts,
+            self.last_checkpoint,
+            self.undecayed,
+        )
         note(
             f"{self.step:,} steps, {tokens:,} tokens, validation loss {before['eval_loss']:.4f} -> "
             f"{after['eval_loss']:.4f}, accuracy {before['eval_accuracy']:.4f} -> {after['eval_accuracy']:.4f}: "

@@ -2,9 +2,13 @@
 
 import json
 import os
+import socket
+import time
 from typing import Any
 
+from suzuri.errors import DataError
 from suzuri.files import named, open_named
+from suzuri.progress import note
 
 FILE, EVENTS = "metrics.jsonl", "runs"
 
@@ -21,10 +25,16 @@ class Metrics:
         os.replace(f"{path}.part", path)
         self.board = None
         try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self.board = SummaryWriter(os.path.join(folder, EVENTS), purge_step=step + 1)
+            self.board = EventFile(os.path.join(folder, EVENTS), step + 1)
+        except ModuleNotFoundError:
+            pass
+        except Exception as e:
+            self._without_board(e)
+
+    def _without_board(self, error):
+        """TensorBoard's events are a copy: a run goes on without them, whatever their fault is."""
+        note(f"TensorBoard's events are not written any more, {FILE} is: {type(error).__name__}: {error}")
+        self.board = None
 
     def _append(self, line):
         json.dump(line, self.file)
@@ -36,9 +46,10 @@ class Metrics:
         self.lines.append(line)
         self._append(line)
         if self.board:
-            for name, value in line.items():
-                if name != "step" and value is not None:
-                    self.board.add_scalar(name, value, line["step"])
+            try:
+                self.board.write(line)
+            except Exception as e:
+                self._without_board(e)
 
     def has_evaluation(self, step: int) -> bool:
         return any(line["step"] == step and "eval_loss" in line for line in self.lines)
@@ -50,20 +61,50 @@ class Metrics:
     def close(self) -> None:
         self.sync()
         self.file.close()
-        if self.board:
-            self.board.close()
+        self.board = None
+
+
+class EventFile:
+    """TensorBoard's file, written at once: SummaryWriter's thread would end in a traceback when the disk is full."""
+
+    def __init__(self, folder: str, first_step: int):
+        """Events of an earlier run from `first_step` on are not shown any more. ModuleNotFoundError: no TensorBoard."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self.Event, self.Summary = event_pb2.Event, summary_pb2.Summary
+        os.makedirs(folder, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self.path = os.path.join(folder, name)
+        self.records = RecordWriter(open(self.path, "ab", buffering=0))  # nothing is left to be written when it fails
+        self._add(file_version="brain.Event:2")
+        self._add(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def _add(self, **event):
+        self.records.write(self.Event(wall_time=time.time(), **event).SerializeToString())
+        self.records.flush()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """The numbers of a line of metrics.jsonl."""
+        os.stat(self.path)  # an error if it has vanished
+        numbers = {name: value for name, value in line.items() if name != "step" and value is not None}
+        values = [self.Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._add(step=line["step"], summary=self.Summary(value=values))
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without a last line that a kill has cut short."""
+    """The lines of a metrics.jsonl, without those that are damaged, such as a last one that a kill has cut short."""
     lines = []
-    try:
-        with open(path, encoding="utf-8") as f:
-            for text in f:
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:
-                    break
-    except FileNotFoundError:
-        pass
+    if not os.path.exists(path):
+        return lines
+    if not os.path.isfile(path):
+        raise DataError(path, "is not a file; remove it")
+    with open(path, encoding="utf-8", errors="replace") as f:
+        for text in f:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines.append(line)
     return lines

@@ -3,8 +3,8 @@
 """
 
 import difflib
-import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 
 from suzuri.errors import DataError
+from suzuri.files import read_settings
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
 from suzuri.training.attention import GROUPED, VARLEN, groups_of
 
 
 def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, seed: int) -> PreTrainedModel:
     """A model with fresh weights (a function of `seed`) from the config in the JSON file `path`."""
-    with open(path, encoding="utf-8") as f:
-        try:
-            given = json.load(f)
-        except ValueError as e:
-            raise DataError(path, f"not JSON: {e}") from None
-    if not isinstance(given, dict):
-        raise DataError(path, "not a JSON object of a model's settings")
-    given |= overrides
+    given = read_settings(path) | overrides
     for key, value in tokenizer.model_config.items():
         if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
             continue  # unused rows do no harm
@@ -37,9 +32,9 @@ def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, 
     kind = given.pop("model_type", "bert")
     try:
         known = AutoConfig.for_model(kind).to_dict()
-        for key in given:
+        for key in unknown_keys(kind, given):
             near = difflib.get_close_matches(key, known, 1, 0.9)
-            if key not in known and near:
+            if near:
                 raise DataError(path, f"unknown key {key!r} for a {kind} model; did you mean {near[0]!r}?")
         config = AutoConfig.for_model(kind, **(tokenizer.model_config | given))
     except (ValueError, TypeError):
@@ -53,14 +48,26 @@ def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, 
         raise unusable(path, e) from None
 
 
+def unknown_keys(kind: str, given: Iterable[str]) -> list[str]:
+    """Those of the keys `given` that a transformers config of a model_type does not have; one with _ is a comment."""
+    default = AutoConfig.for_model(kind)
+    return [key for key in given if not key.startswith("_") and not hasattr(default, key)]
+
+
 def load_model(name: str, tokenizer: TokenizerFolder | None = None, where: str | None = None) -> PreTrainedModel:
     """A trained model, from a folder or the Hub, checked against a tokenizer if one is given."""
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise DataError(name, "is not a model folder: it has no config.json")
+    refuse_unsafe(name)
     try:
-        config = AutoConfig.from_pretrained(name)
-        model = AutoModelForMaskedLM.from_pretrained(name, attn_implementation=GROUPED, dtype=torch.float32)
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError, StrictDataclassError) as e:
+        config = AutoConfig.from_pretrained(name, **SAFE)
+        refuse_code(name, config.to_dict())
+        model = AutoModelForMaskedLM.from_pretrained(
+            name, attn_implementation=GROUPED, dtype=torch.float32, **SAFE_WEIGHTS
+        )
+    except DataError:
+        raise
+    except Exception as e:  # of any kind: the folder may hold anything
         raise unusable(where or name, e) from None
     if tokenizer:
         if len(tokenizer.pieces) > config.vocab_size:

@@ -1,28 +1,47 @@
 """The folder of a run: OUTPUT.part during training; OUTPUT, an ordinary Hugging Face model, at the end."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from suzuri.errors import DataError
-from suzuri.files import named, replacing, sha256
+from suzuri.files import named, read_json, replacing, sha256, unlink_quietly
 from suzuri.folders import NewFolder, refuse_others_folder
 from suzuri.manifest import MANIFEST, read_manifest, write_manifest
+from suzuri.shards.checksums import check_sums
+from suzuri.tokenizer.untrusted import weights_files
 from suzuri.training import checkpoint
 from suzuri.training.metrics import EVENTS, FILE
+from suzuri.training.recipe import DEFAULTS
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "run.json"  # beside the checkpoints: the settings that they were made with
+SUMS = "shards.json"  # beside it: the sums of the shards, as check_sums() gives them
+
+# Settings that --from may change in the course of a run: they do not decide which tokens a step sees, nor which numbers
+# belong to a weight.
+CHANGEABLE = {
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "decay_ratio", "weight_decay", "adam_beta1",
+    "adam_beta2", "adam_epsilon", "max_grad_norm", "precision", "mlm_probability", "mlm_probability_tail",
+    "mlm_tail_ratio", "whole_word_masking", "dropout",
+}  # fmt: skip
 
 
 def weights_sha256(folder: str) -> str:
-    """The sha256 of a model folder's weights, or a Hub model's name."""
-    path = os.path.join(folder, "model.safetensors")
-    return sha256(path) if os.path.exists(path) else folder
+    """The sha256 of a model folder's weights (of their sums, if they are in several files), or a Hub model's name."""
+    sums = [sha256(path) for path in weights_files(folder)]
+    if len(sums) > 1:
+        return hashlib.sha256("".join(sums).encode()).hexdigest()
+    return sums[0] if sums else folder
+
+
+def value_sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def trained_with(folder: str) -> str | None:
@@ -33,14 +52,24 @@ def trained_with(folder: str) -> str | None:
 
 
 class OutputFolder:
-    """`settings` are TrainingInputs.settings(); `steps` is the number of steps wanted; OUTPUT must not hold `inputs`.
+    """`settings` are TrainingInputs.settings(); `steps` is the number of steps wanted; OUTPUT must not hold `inputs`;
+    `start_from` is the checkpoint from which settings of CHANGEABLE may differ.
 
     Training with a changed setting never overwrites a model: it is refused, and the error names the setting.
     """
 
-    def __init__(self, output: str, settings: dict[str, Any], steps: int, inputs: Iterable[str] = ()):
+    def __init__(
+        self,
+        output: str,
+        settings: dict[str, Any],
+        steps: int,
+        inputs: Iterable[str] = (),
+        start_from: str | None = None,
+    ):
         self.new = NewFolder(output, inputs)
         self.output, self.part = self.new.path, self.new.part
+        self.start_from = start_from
+        self.changes: list[dict] = []  # of settings: [{"after step": …, "changed": {setting: [before, now]}}, …]
         self.settings, self.steps = json.loads(json.dumps(settings)), steps
         self.checkpoints = os.path.join(self.part, CHECKPOINTS)
 
@@ -51,6 +80,8 @@ class OutputFolder:
         if not os.path.exists(os.path.join(self.output, MANIFEST)):
             return False
         manifest = read_manifest(self.output)
+        if self.start_from and self.differences(manifest["settings"]):
+            return False
         self.refuse_changes(manifest["settings"], self.output)
         return manifest["counts"]["steps"] >= self.steps
 
@@ -66,39 +97,107 @@ class OutputFolder:
         self.new.begin(keep=True)
         if not os.path.exists(path):  # written last
             self.new.clear()
+            finished = os.path.join(self.output, CHECKPOINTS)
             if os.path.exists(os.path.join(self.output, MANIFEST)):
-                if checkpoint.newest(os.path.join(self.output, CHECKPOINTS))[0] is None:
+                if not checkpoint.checkpoints(finished):
                     raise DataError(
                         self.output, "is finished and has no sound checkpoint to extend; continue it with --init"
                     )
                 leave_out = shutil.ignore_patterns(MANIFEST, SETTINGS)
                 shutil.copytree(self.output, self.part, dirs_exist_ok=True, ignore=leave_out)
             os.makedirs(self.checkpoints, exist_ok=True)
-            with replacing(path, "w", encoding="utf-8") as f:
-                json.dump(self.settings, f, ensure_ascii=False, indent=2)
-        with open(path, encoding="utf-8") as f:
-            self.refuse_changes(json.load(f), self.part)
+            kept = os.path.join(finished, SETTINGS)
+            begun = self.settings | {"run": value_sha256(self.settings)[:16]}
+            self.write_json(SETTINGS, read_json(kept) if os.path.exists(kept) else begun)
+        before = read_json(path)
+        if not isinstance(before, dict) or not isinstance(before.get("changes", []), list):
+            raise DataError(path, f"damaged; {self.start_again}")
+        self.changes = before.get("changes", [])
+        if self.start_from and (changed := self.differences(before)):
+            self.change(changed, before)
+        self.refuse_changes(before, self.part)
+
+    @property
+    def run(self) -> str:
+        """What all checkpoints of this run have in their state."""
+        return read_json(os.path.join(self.checkpoints, SETTINGS)).get("run", "")
+
+    @property
+    def start_again(self) -> str:
+        return f"start again: make clean-model-{os.path.basename(self.output)}"
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file beside the checkpoints."""
+        with replacing(os.path.join(self.checkpoints, name), "w", encoding="utf-8") as f:
+            json.dump(value, f, ensure_ascii=False, indent=2)
+
+    def change(self, changed: dict[str, list], before: dict[str, Any]) -> None:
+        """Go back to the checkpoint `start_from`, and record what changes from there on in `before` and run.json."""
+        if changed.keys() - CHANGEABLE:
+            return  # refuse_changes() names one
+        path = os.path.join(self.checkpoints, os.path.basename(self.start_from))
+        if path not in checkpoint.checkpoints(self.checkpoints):
+            raise DataError(self.start_from, f"--from: not a checkpoint in {self.checkpoints}")
+        step = checkpoint.step_of(path)
+        if checkpoint.newest(self.checkpoints, self.run, step)[0] != path:
+            raise DataError(self.start_from, "--from: damaged; take another one")
+        checkpoint.remove_newer(self.checkpoints, path)
+        self.changes.append({"after step": step, "changed": changed})
+        before |= {key: now for key, (_, now) in changed.items()} | {"changes": self.changes}
+        self.write_json(SETTINGS, before)
+
+    def differences(self, before: dict[str, Any]) -> dict[str, list]:
+        """{setting: [before, now]} of those that differ from the run's. One that suzuri or transformers did not have at
+        that time had its default then.
+        """
+        found = {}
+        for key, now in self.settings.items():
+            old = before.get(key, DEFAULTS.get(key, now))
+            if key == "model" and isinstance(old, dict):
+                defaults = json.loads(json.dumps(AutoConfig.for_model(now["model_type"]).to_dict()))
+                old = {k: old.get(k, defaults.get(k)) for k in now}
+                keys = [k for k in now if now[k] != old[k]]
+                old, now = ({k: values[k] for k in keys} for values in (old, now))
+            if old != now:
+                found[key] = [old, now]
+        return found
 
     def refuse_changes(self, before: dict[str, Any], folder: str) -> None:
         """Raise DataError naming the first setting that differs from those of the run in `folder`."""
-        for key, value in self.settings.items():
-            if value != before.get(key):
-                what = key
-                if isinstance(value, dict):
-                    what = f"{key} ({', '.join(k for k in value if value[k] != (before.get(key) or {}).get(k))})"
-                elif not isinstance(value, list) and len(str(value)) < 20:
-                    what = f"{key} ({before.get(key)!r}, now {value!r})"
-                clean = f"make clean-model-{os.path.basename(self.output)}"
-                raise DataError(folder, f"was begun with another {what}; set it back, or start again: {clean}")
+        for key, (old, now) in self.differences(before).items():
+            what = key
+            if isinstance(now, dict):
+                what = f"{key} ({', '.join(now)})"
+            elif not isinstance(now, list) and len(str(now)) < 20:
+                what = f"{key} ({old!r}, now {now!r})"
+            way = "go back to a checkpoint with --from, " if key in CHANGEABLE else ""
+            raise DataError(folder, f"was begun with another {what}; set it back, {way}or {self.start_again}")
+
+    def check_shards(self, paths: list[str]) -> None:
+        """check_sums() of the shards; the sums are kept, so that a file is only read again when it has changed."""
+        path = os.path.join(self.checkpoints, SUMS)
+        known = read_json(path) if os.path.exists(path) else {}
+        sums = check_sums(paths, known if isinstance(known, dict) else {})
+        if sums != known:
+            self.write_json(SUMS, sums)
 
     def finish(
-        self, model: PreTrainedModel, tokenizer: str, card: str, inputs: list[str], counts: dict[str, Any]
+        self,
+        model: PreTrainedModel,
+        tokenizer: str,
+        card: str,
+        inputs: list[str],
+        counts: dict[str, Any],
+        last: str,
+        spare: int | None,
     ) -> None:
         """Write the model, the files of the folder `tokenizer`, the card and the manifest into OUTPUT.part; rename it
-        to OUTPUT. `inputs` and `counts` are the manifest's.
+        to OUTPUT. `inputs` and `counts` are the manifest's. Of the checkpoints, `last` and that of step `spare` stay.
         """
-        for path in checkpoint.checkpoints(self.checkpoints)[1:]:
-            os.remove(path)
+        for path in checkpoint.checkpoints(self.checkpoints):
+            if path != last and checkpoint.step_of(path) != spare:
+                os.remove(path)
+        unlink_quietly(os.path.join(self.checkpoints, SUMS))
         with checkpoint.safetensors_errors(self.part), named(self.part):
             model.save_pretrained(self.part)
         for name in sorted(os.listdir(tokenizer)):
@@ -111,7 +210,7 @@ class OutputFolder:
             self.part,
             inputs=inputs,
             counts=counts,
-            settings=self.settings,
+            settings=self.settings | ({"changes": self.changes} if self.changes else {}),
             name=self.new.given,
             unlisted=(CHECKPOINTS, EVENTS, FILE),  # they hold times, or are needed only to resume
         )

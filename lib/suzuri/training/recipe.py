@@ -6,12 +6,12 @@ are options of the command, never keys.
 
 import difflib
 import json
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from suzuri.errors import DataError
+from suzuri.files import read_settings
 
 DEFAULTS = {
     # The model: exactly one of the two, unless --init gives it.
@@ -112,15 +112,31 @@ def read_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
     The recipe is complete (with the defaults) and checked; "model.KEY=VALUE" goes to the second dict.
     Raises DataError for an unknown key and for a value of the wrong type or out of range.
     """
-    try:
-        with open(path, encoding="utf-8") as f:
-            given = json.load(f)
-    except ValueError as e:
-        raise DataError(path, f"not JSON: {e}") from None
-    if not isinstance(given, dict):
-        raise DataError(path, "not a JSON object of settings")
+    given, changed, model = read_given(path, overrides)
+    recipe = DEFAULTS | given | changed
+    check_values(recipe, path, changed)
+    return recipe, model
+
+
+def without_effect(path: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Remarks on settings that were given to read_recipe() but have no effect."""
+    given, changed, _ = read_given(path, overrides)
+    given |= changed
+    recipe = DEFAULTS | given
+    scheduler = recipe["lr_scheduler_type"]
+    reasons = {
+        "num_train_epochs": recipe["max_steps"] is not None and "max_steps is set (null unsets it)",
+        "warmup_ratio": recipe["warmup_steps"] is not None and "warmup_steps is set (null unsets it)",
+        "decay_ratio": scheduler != "wsd" and f"lr_scheduler_type is {scheduler}, not wsd",
+        "mlm_tail_ratio": recipe["mlm_probability_tail"] is None and "mlm_probability_tail is not set",
+    }
+    return [f"{key} has no effect: {why}" for key, why in reasons.items() if why and key in given]
+
+
+def read_given(path: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """(settings in the file, those that `overrides` change, those of the model that they change); checks the keys."""
+    given, changed, model = read_settings(path), {}, {}
     check_keys(given, path)
-    recipe, model = DEFAULTS | given, {}
     for item in overrides:
         key, eq, text = item.partition("=")
         if not eq:
@@ -133,9 +149,8 @@ def read_recipe(path: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any
             model[key.removeprefix("model.")] = value
         else:
             check_keys({key: value}, "--set")
-            recipe[key] = value
-    check_values(recipe, path)
-    return recipe, model
+            changed[key] = value
+    return given, changed, model
 
 
 def check_keys(given: dict[str, Any], where: str) -> None:
@@ -148,18 +163,24 @@ def check_keys(given: dict[str, Any], where: str) -> None:
         raise DataError(where, f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def check_values(recipe: dict[str, Any], where: str) -> None:
-    """Raise DataError naming the first value of a wrong type or out of range."""
+def check_values(recipe: dict[str, Any], path: str, changed: Iterable[str]) -> None:
+    """Raise DataError naming the first value of a wrong type or out of range, and where it is from: the recipe's
+    `path`, or --set for the `changed` keys.
+    """
 
-    def demand(key, ok, wanted):
+    def demand(key, ok, wanted, *also):
         if not ok:
+            where = "--set" if {key, *also} & set(changed) else path
             raise DataError(where, f"{key} is {json.dumps(recipe[key])}, but must be {wanted}")
 
     def is_number(value):
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300  # and no NaN
+
+    def is_whole(value, least):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
     def is_count(value):
-        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return is_whole(value, 1)
 
     for key in ("model_config_file", "model_name_or_path"):
         demand(key, recipe[key] is None or isinstance(recipe[key], str), "a path or null")
@@ -167,7 +188,7 @@ def check_values(recipe: dict[str, Any], where: str) -> None:
         demand(key, is_count(recipe[key]), "a whole number above 0")
     demand("save_total_limit", is_count(recipe["save_total_limit"]), "a whole number above 0 (2 survives a bad disk)")
     demand("max_steps", recipe["max_steps"] is None or is_count(recipe["max_steps"]), "a whole number above 0 or null")
-    demand("seed", isinstance(recipe["seed"], int) and 0 <= recipe["seed"] < 1 << 63, "a whole number of at least 0")
+    demand("seed", is_whole(recipe["seed"], 0) and recipe["seed"] < 1 << 63, "a whole number of at least 0")
     for key in ("learning_rate", "num_train_epochs", "adam_epsilon", "max_grad_norm"):
         demand(key, is_number(recipe[key]) and recipe[key] > 0, "a number above 0")
     demand("weight_decay", is_number(recipe["weight_decay"]) and recipe["weight_decay"] >= 0, "a number of at least 0")
@@ -180,24 +201,28 @@ def check_values(recipe: dict[str, Any], where: str) -> None:
         "mlm_probability_tail", tail is None or (is_number(tail) and 0 < tail < 1), "a number between 0 and 1 or null"
     )
     warmup, dropout = recipe["warmup_steps"], recipe["dropout"]
-    demand("warmup_steps", warmup is None or warmup == 0 or is_count(warmup), "a whole number or null")
+    demand("warmup_steps", warmup is None or is_whole(warmup, 0), "a whole number or null")
     demand("dropout", dropout is None or (is_number(dropout) and 0 <= dropout < 1), "a number from 0 to 1 or null")
     demand("whole_word_masking", isinstance(recipe["whole_word_masking"], bool), "true or false")
-    demand("torch_compile", recipe["torch_compile"] in (True, False, "auto"), 'true, false or "auto"')
+    compiled = recipe["torch_compile"]
+    demand("torch_compile", isinstance(compiled, bool) or compiled == "auto", 'true, false or "auto"')
     for key, choices in CHOICES.items():
         demand(key, recipe[key] in choices, "one of " + ", ".join(choices))
     for key in ("batch_tokens", "micro_batch_tokens"):
         whole = recipe[key] == "auto" or (is_count(recipe[key]) and recipe[key] % recipe["chunk_tokens"] == 0)
-        demand(key, whole, f"a multiple of chunk_tokens ({recipe['chunk_tokens']})")
+        demand(key, whole, f"a multiple of chunk_tokens ({recipe['chunk_tokens']})", "chunk_tokens")
+    for key in ("mlm_probability", "mlm_probability_tail"):
+        some = recipe[key] is None or round(recipe[key] * recipe["chunk_tokens"]) > 0
+        demand(key, some, f"larger: it predicts no token of chunk_tokens ({recipe['chunk_tokens']})", "chunk_tokens")
 
 
 def find_file(path: str, recipe_path: str) -> str:
     """A path in a recipe: relative to the recipe's folder, or else to the current directory."""
     beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), path)
     for candidate in (beside, path):
-        if os.path.exists(candidate):
+        if os.path.isfile(candidate):
             return candidate
-    raise DataError(recipe_path, f"{path!r} is neither in the folder of the recipe nor in the current directory")
+    raise DataError(recipe_path, f"{path!r} is neither a file beside the recipe nor one in the current directory")
 
 
 def total_steps(recipe: dict[str, Any], num_chunks: int) -> int:

@@ -4,22 +4,27 @@ import math
 from typing import Any
 
 
+def warmup_steps(recipe: dict[str, Any], steps: int) -> int:
+    return recipe["warmup_steps"] if recipe["warmup_steps"] is not None else round(recipe["warmup_ratio"] * steps)
+
+
+def decay_start(recipe: dict[str, Any], steps: int) -> int:
+    """The step, from 0, at which the rate begins to fall: with linear and cosine, the end of the warm-up."""
+    warmup = warmup_steps(recipe, steps)
+    if recipe["lr_scheduler_type"] == "wsd":
+        return max(warmup, steps - round(recipe["decay_ratio"] * steps))
+    return warmup
+
+
 def learning_rate(step: int, recipe: dict[str, Any], steps: int) -> float:
     """The rate of step `step` (from 0) of `steps`: linear warm-up, then linear, cosine or wsd, ending near 0.
 
     wsd (warm-up, stable, decay; Hu et al. 2024, MiniCPM) stays at the peak until the last decay_ratio of
     the steps, so that a run can be extended from a checkpoint taken before its decay.
     """
-    peak = recipe["learning_rate"]
-    warmup = recipe["warmup_steps"]
-    if warmup is None:
-        warmup = round(recipe["warmup_ratio"] * steps)
+    peak, warmup, start = recipe["learning_rate"], warmup_steps(recipe, steps), decay_start(recipe, steps)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    if recipe["lr_scheduler_type"] == "wsd":
-        start = max(warmup, steps - round(recipe["decay_ratio"] * steps))
-    else:
-        start = warmup
     left = (steps - step) / max(1, steps - start)  # 1 at the start of the decay, 1 / (steps - start) at the last step
     if left >= 1:
         return peak

@@ -16,7 +16,9 @@ from suzuri.environment import keep_memory
 from suzuri.errors import DataError
 from suzuri.training.attention import attention_dropout, why_not_varlen
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
+from suzuri.training.compiler_cache import keep_compiler_cache_private
 from suzuri.training.cpu_threads import CpuWorkers, available_memory
+from suzuri.training.device import measured_flops
 from suzuri.training.inputs import TrainingInputs
 from suzuri.training.masking import IGNORED, mix64
 from suzuri.training.model import FlatModel, activation_bytes
@@ -36,7 +38,7 @@ class StepRunner:
 
     def __init__(self, inputs: TrainingInputs):
         self.inputs, self.recipe, self.ranks = inputs, inputs.recipe, Ranks()
-        self.remarks: list[str] = []
+        self.remarks = list(inputs.remarks)
         self.stop_signal: int | None = None  # set by a signal handler; seen by check_signal()
         recipe, device, model = self.recipe, self.ranks.device, inputs.model
         if inputs.chunks_per_step < self.ranks.world:
@@ -46,14 +48,23 @@ class StepRunner:
             )
         keep_memory()
         self.dtype = DTYPES[self.precision()]
+        if device.type == "cpu" and self.dtype != torch.float32:
+            slower = measured_flops(device, torch.float32) / measured_flops(device, self.dtype)
+            if slower > 1.5:
+                self.remarks.append(
+                    f"precision {self.precision()} is {slower:.0f} times slower than fp32 on this CPU, which has no "
+                    "instructions for it: set precision to fp32"
+                )
         self.model = model.to(device).train()
         no_varlen = why_not_varlen(model, device, self.dtype)
         if device.type == "cuda" and no_varlen:
             self.remarks.append(f"without varlen attention: {no_varlen}")
         self.flat = FlatModel(model, varlen=no_varlen is None)
-        compiled = recipe["torch_compile"] is True or (recipe["torch_compile"] == "auto" and self.flat.varlen)
-        self.step_model = torch.compile(self.flat, dynamic=False) if compiled else self.flat
-        if compiled and not self.flat.varlen:
+        self.compiled = recipe["torch_compile"] is True or (recipe["torch_compile"] == "auto" and self.flat.varlen)
+        if self.compiled:
+            keep_compiler_cache_private()
+        self.step_model = torch.compile(self.flat, dynamic=False) if self.compiled else self.flat
+        if self.compiled and not self.flat.varlen:
             self.remarks.append(
                 "torch_compile without varlen attention: shapes differ, so it compiles for every batch; false is faster"
             )
@@ -66,7 +77,7 @@ class StepRunner:
         )
         self.batches = Batches(inputs, self.ranks, self.flat.varlen)
         self.batches.chunks_at_once = self.find_chunks_at_once()
-        self.workers = CpuWorkers(self.find_worker_count(compiled)) if device.type == "cpu" else None
+        self.workers = CpuWorkers(self.find_worker_count()) if device.type == "cpu" else None
 
     def precision(self) -> str:
         """A key of DTYPES."""
@@ -102,12 +113,12 @@ class StepRunner:
         torch.cuda.empty_cache()
         return found
 
-    def find_worker_count(self, compiled: bool) -> int:
+    def find_worker_count(self) -> int:
         """How many micro-batches a CPU works on at once: one per core, if there are enough of them and enough memory.
 
         With dropout or torch.compile it is one, by all threads: they share one random generator and one compiler.
         """
-        if self.has_dropout or compiled:
+        if self.has_dropout or self.compiled:
             return 1
         recipe = self.recipe
         tokens = self.batches.chunks_at_once * recipe["chunk_tokens"]
@@ -152,10 +163,20 @@ class StepRunner:
                 self.check_signal()
                 yield function(item)
 
-    def train_step(self, step: int, micro_batches: Sequence[tuple[Tensors, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def compile(self) -> None:
+        """Compile now what torch.compile would compile in the first steps, so that their time is that of training."""
+        if self.compiled:
+            n = self.batches.chunks_at_once
+            for masker in self.inputs.maskers.values():
+                self.gradients(next(self.batches.over(self.batches.own_visits(0)[:n], masker, n))[0])
+
+    def train_step(
+        self, step: int, micro_batches: Sequence[tuple[Tensors, int]]
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Forward, backward and update over Batches.of_step(step): (loss, gradient norm), still on the device.
 
-        The weights change only at the very end, after the last check for a signal.
+        The weights change only at the very end, after the last check for a signal. None, and the weights stay, if no
+        position of the step is predicted: its chunks are too short, or hold only special tokens.
         """
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
@@ -170,6 +191,8 @@ class StepRunner:
         sums = torch.stack([total.double(), torch.tensor(float(count), device=total.device, dtype=torch.float64)])
         self.ranks.sum(gradients)
         self.ranks.sum([sums])
+        if not count and not sums[1]:  # in this order: reading a number of a GPU waits for it
+            return None
         for parameter, gradient in zip(used, gradients, strict=True):
             parameter.grad = gradient
         for optimizer in self.optimizers:

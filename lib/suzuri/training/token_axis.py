@@ -40,6 +40,23 @@ def permuted(i: int, n: int, key: int) -> int:
             return i
 
 
+def place_of(i: int, n: int, key: int) -> int:
+    """The inverse of permuted: the same rounds backwards.
+
+    >>> place_of(permuted(3, 10, key=7), 10, key=7)
+    3
+    """
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    while True:
+        left, right = i >> half, i & low
+        for turn in reversed(range(4)):
+            left, right = right ^ (mix64(key ^ (turn << 60 | left)) & low), left
+        i = left << half | right
+        if i < n:
+            return i
+
+
 @dataclass
 class Chunk:
     """A stretch of the token axis; sequences are cut only at its two ends.
@@ -59,23 +76,27 @@ class TokenAxis:
     def __init__(self, shards: Sequence[Shard], chunk_tokens: int):
         self.shards = shards
         self.chunk_tokens = chunk_tokens
-        self.arrays = [(np.asarray(s.tokens), np.asarray(s.offsets)) for s in shards]  # a memmap is slow to slice
         self.ends = np.cumsum([len(s.tokens) for s in shards]).tolist()
         self.num_tokens = self.ends[-1]
         self.num_sequences = sum(len(s) for s in shards)
         self.num_chunks = -(-self.num_tokens // chunk_tokens)
 
     def chunk(self, c: int) -> Chunk:
+        """Chunk number c. Raises DataError if its shard is damaged there."""
         at = c * self.chunk_tokens
         stop = min(at + self.chunk_tokens, self.num_tokens)
         parts, starts, done = [], [], 0
         while at < stop:
             i = bisect_right(self.ends, at)  # the shard that `at` is in
-            tokens, offsets = self.arrays[i]
+            tokens, offsets = self.shards[i].arrays
             base = self.ends[i] - len(tokens)
             a, b = at - base, min(stop, self.ends[i]) - base
             # from the sequence that a is in to the last one that begins before b
-            begins = offsets[offsets.searchsorted(a, "right") - 1 : offsets.searchsorted(b)] - a
+            first_in, end_in = int(offsets.searchsorted(a, "right")) - 1, int(offsets.searchsorted(b))
+            if first_in >= end_in:
+                raise self.shards[i].damaged("its offsets do not ascend")
+            self.shards[i].check_body(first_in, end_in)
+            begins = offsets[first_in:end_in] - a
             if not parts:
                 first = -int(begins[0])
             begins[0] = 0
@@ -99,6 +120,14 @@ class TokenAxis:
         """The number of the chunk that visit `visit` takes."""
         epoch, slot = divmod(visit, self.num_chunks)
         return permuted(slot, self.num_chunks, mix64(seed, ORDER, epoch))
+
+    def tokens_before(self, visit: int, seed: int) -> int:
+        """The number of tokens in the visits before `visit`, without what fills up the last chunk of the axis."""
+        epoch, slot = divmod(visit, self.num_chunks)
+        last = self.num_chunks - 1
+        short = slot > 0 and place_of(last, self.num_chunks, mix64(seed, ORDER, epoch)) < slot
+        fill = self.num_chunks * self.chunk_tokens - self.num_tokens
+        return visit * self.chunk_tokens - (epoch + short) * fill
 
 
 def mask_key(seed: int, visit: int) -> int:
