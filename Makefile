@@ -20,10 +20,10 @@ include $(addprefix $(MACHINERY)/,functions.mk names.mk)
 
 PROFILE ?= tiny#                                amounts and model: configs/PROFILE.mk
 PROFILES := $(sort $(notdir $(basename $(wildcard $(ROOT)/configs/*.mk))))
-PROFILE_FILE := $(foreach profile,$(PROFILES),$(if $(call same,$(profile),$(PROFILE)),$(ROOT)/configs/$(profile).mk))
-$(if $(or $(PROFILE_FILE),$(if $(WORK),,help)),,\
+KNOWN := $(strip $(foreach profile,$(PROFILES),$(if $(call same,$(profile),$(PROFILE)),$(profile))))
+$(if $(or $(KNOWN),$(if $(WORK),,help)),,\
   $(error PROFILE=$(PROFILE): there is no configs/$(PROFILE).mk; the profiles are $(PROFILES)))
-include $(PROFILE_FILE)
+include $(KNOWN:%=$(ROOT)/configs/%.mk)
 
 DATA ?= $(ROOT)/data#                           where everything is made
 
