@@ -166,9 +166,8 @@ def make_inputs(folder: Path) -> None:
         (folder / name).write_text(json.dumps(settings))
     run("pack-sample sample site && cp site/cirrus_search_index/*/*/*.bz2 wiki.json.bz2")
     run("split-sentences <in.txt | filter-sentences --min-chars 5 >sentences.txt")
-    run(
-        f"{MAKE} shards-own && mv data/tokenizer tok && mv data/shards/own shards && cd data && rm -r text shards .[sl]*"
-    )
+    run(f"{MAKE} shards-own && mv data/tokenizer tok && mv data/shards/own shards")
+    run("rm -r data/text data/shards data/.[sl]*")
     run(f"{SUBJECTS['train'].script.replace('--output out', '--output model')} && rm -rf model/runs")
     shutil.copytree(folder / "site/cirrus_search_index", folder / "site3")
     (packed,) = (folder / "site3").rglob("*.bz2")

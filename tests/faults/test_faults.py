@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from fuzzing import TARGETS, fuzz
 from subjects import (
     CAUSES,
     MAKE,
@@ -697,6 +698,13 @@ def two_tools(subject):
 
 for name in ("shuffle", "tokenizer", "pack", "train", "sample"):
     fault("two at once", f"{name} twice", two_tools(SUBJECTS[name]))
+
+
+# --- generated input --------------------------------------------------------------------------------------------------
+
+for name, target in TARGETS.items():
+    for number in range(4):
+        fault("generated input", f"{name}, seed {number}", lambda _, t=target, n=number: fuzz(t, n))
 
 
 def test_names_are_unique():
