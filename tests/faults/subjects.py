@@ -187,7 +187,7 @@ class Case:
 
     def start(self, script: str | None = None, limit: int | None = None, **env: str) -> subprocess.Popen:
         """The command in a process group of its own; `limit` is the address space in bytes."""
-        self.stderr = open(self.folder / ".stderr", "w+", encoding="utf-8", errors="replace")
+        self.stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         return subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script or self.subject.script],
             cwd=self.folder,
@@ -231,7 +231,7 @@ class Case:
     def others(self) -> dict[str, str]:
         """The user's files: inputs and what else was there."""
         results = self.files(*self.subject.results)
-        ours = ("data/.s", "data/.lock", ".stderr", "out", "data/text", "data/shards", "data/tokenizer")
+        ours = ("data/.s", "data/.lock", "out", "data/text", "data/shards", "data/tokenizer")
         return {k: v for k, v in self.files("*").items() if k not in results and not k.startswith(ours)}
 
     def names(self) -> set[str]:

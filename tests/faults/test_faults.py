@@ -202,7 +202,6 @@ def small_disk(subject, spare, mended, cause):
             nodes = sum(1 for _ in (folder / "disk").rglob("*"))
             remount(spare.format(size=(used // 4096 + 12) * 4096, nodes=nodes + 4))
             case.run()
-            case.stderr.close()
             return judge(case, expected, others, cause=cause, mend=lambda: remount(mended))
 
     return inject
