@@ -469,6 +469,26 @@ for name in ("404", "500 then well", "503 for ever", "429 then well", "cut and r
     fault("HTTP, a dump", name, web_fault(SUBJECTS["jawiki"], name))
 
 
+def short_length(folder):
+    """A Content-Length that is too small: only what unpacks the file can see it, and says which one to fetch again."""
+    subject = SUBJECTS["fetch"]
+    with website(inputs()) as server:
+        case = new_case(subject, folder / "case", URL=f"{server.url}wiki.json.bz2")
+        expected = undisturbed(subject, case.env["URL"])
+        others = case.others()
+        server.fault = lambda request, body: request.send(200, body, Content_Length=len(body) - 7)
+        case.run(f"{subject.script} && cat-text out.json.bz2")
+        assert case.status, "half a file was taken for a whole one"
+        check_messages(case, "out.json.bz2")
+        server.fault = None
+        (case.folder / "out.json.bz2").unlink()
+        case.run()
+        return "stopped cleanly" if judge(case, expected, others) == "survived" else ""
+
+
+fault("HTTP, one file", "length too short", short_length)
+
+
 # --- the user's own files ---------------------------------------------------------------------------------------------
 
 
