@@ -39,6 +39,15 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def reserve_streams() -> None:
+    """Make the use of a closed standard input or output an error: else the next file that is opened would be it."""
+    for fd, other_way in ((0, os.O_WRONLY), (1, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, other_way), True)
+
+
 def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
     """The parser of a tool with the docstring `doc`: what comes before `Example:` is the description."""
     about, _, example = doc.partition("Example:")
@@ -107,6 +116,7 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the reader downstream
     is gone, as C filters are. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
+    reserve_streams()
     enter_venv()
     try:
         main(sys.argv[1:])

@@ -40,7 +40,8 @@ def shard_reader(steps: list) -> None:
     path.write_bytes(changed(shard_bytes(), steps))
     try:
         shard = Shard(str(path))
-        assert all(0 <= int(i) < shard.vocab_size for n in range(len(shard)) for i in shard[n])
+        shard.check_body()
+        assert all(int(i) < shard.metadata["vocab_size"] for n in range(len(shard)) for i in shard[n])
     except DataError:
         pass
     finally:

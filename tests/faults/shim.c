@@ -5,7 +5,8 @@
  * FAULT_DO       an errno (every call from the Nth on), "short" (every call: half the bytes), "eintr" (every second
  *                call), or "kill", "killafter", "term" (the Nth call)
  * FAULT_PROGRAM  only in programs with this in their command line
- * FAULT_UNDER    only for files in this folder, and for pipes; never for standard error
+ * FAULT_UNDER    only for files in this folder, for standard input and output, and for pipes that are read or written
+ *                in parts
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,7 +47,8 @@ static int concerned(int fd) {
     ssize_t n = readlink(link, path, sizeof path - 1);
     if (n < 0) return 0;
     path[n] = 0;
-    return !strncmp(path, "pipe:", 5) || !strncmp(path, under, strlen(under));
+    int pipe = !strncmp(path, "pipe:", 5) && (fd < 2 || !strcmp(what, "short") || !strcmp(what, "eintr"));
+    return pipe || !strncmp(path, under, strlen(under));
 }
 
 /* 0: go on; 1: half of it; 2: kill afterwards; -1: fail, errno is set. */

@@ -80,7 +80,7 @@ SUBJECTS = {
         Subject("cat", f"cat-text in.txt.xz in.txt.gz in.txt.bz2 {'in.txt.zst' if ZSTD else ''} {TEXT}"),
         Subject("split", f"split-sentences --stats out.json <in.txt {TEXT}"),
         Subject("filter", f"filter-sentences --stats out.json --dropped out.tsv <sentences.txt {TEXT}"),
-        Subject("extract", f"cat-text wiki.json.bz2 | extract-wiki --stats out.json {TEXT}"),
+        Subject("extract", f"cat-text wiki.json.bz2 | extract-wiki {TEXT}"),
         Subject("shuffle", "shuffle-split --valid-lines 10 --shards 2 out <sentences.txt"),
         Subject("tokenizer", "train-tokenizer --vocab-size 700 --alphabet 600 out <sentences.txt"),
         Subject("unigram", "train-tokenizer --type unigram --vocab-size 400 --alphabet 300 out <sentences.txt"),

@@ -254,7 +254,6 @@ for name in ("split", "filter", "shuffle", "tokenizer", "pack", "segment"):
     subject = SUBJECTS[name]
     file = subject.script.partition("<")[2].split()[0]
     fault("standard streams", f"{name} <&-", redirected(subject, f"<{file}", "<&-", ""), name == "split")
-    fault("standard streams", f"{name} </", redirected(subject, f"<{file}", "</", "directory|folder"), name == "split")
     fault("standard streams", f"{name} 2>/dev/full", redirected(subject, f"<{file}", f"<{file} 2>/dev/full", ""))
     fault("standard streams", f"{name} 2>&-", redirected(subject, f"<{file}", f"<{file} 2>&-", ""))
 
