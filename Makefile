@@ -182,7 +182,7 @@ $(OWN:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RAW.$$*)
 define text-folder
 $(call say,build-dataset-$(notdir $(@D)))
 @rm -rf $(@D).part $(STATS) && mkdir -p $(DATA)/text $(STATS)
-$(call disk,text/$(notdir $(@D))) --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
+$(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
 endef
 STATS = $(DATA)/.stats/$(notdir $(@D))
 # Half of the cores are for the heaviest program of a pipe; the other programs need the rest.
@@ -211,7 +211,7 @@ SETTINGS.tokenizer := TOKENIZER_TYPE TOKENIZER_CORPUS TOKENIZER_INPUT_SENTENCES 
 # The train files are shuffled already: their first lines are a random sample.
 $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json $(DATA)/.stamps/tokenizer | $(VENV)
 	$(call say,train-tokenizer: $(TOKENIZER_TYPE)$(comma) $(VOCAB_SIZE) pieces from text/$(TOKENIZER_CORPUS))
-	$(call disk,tokenizer) --need 100M $(DATA)
+	$(call disk,"tokenizer") --need 100M $(DATA)
 	@cat $(<D)/train-*.txt \
 	| train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --jobs $(JOBS) \
 	    $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) --max-seq-length $(MAX_SEQ_LENGTH) \
@@ -233,7 +233,7 @@ $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%
 $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/text/$$(*D)/manifest.json \
     $(DATA)/tokenizer/manifest.json $(DATA)/.stamps/shards | $(VENV)
 	$(if $(filter valid,$(*F)),$(call say,shards-$(*D)))
-	$(if $(filter valid,$(*F)),$(call disk,shards/$(*D)) --factor 0.8 $(@D) $(<D))
+	$(if $(filter valid,$(*F)),$(call disk,"shards/$(*D)") --factor 0.8 $(@D) $(<D))
 	@mkdir -p $(@D)
 	@pack-tokens --tokenizer $(DATA)/tokenizer --unit $(UNIT) --max-seq-length $(MAX_SEQ_LENGTH) $@ <$(<D)/$(*F).txt
 
@@ -259,7 +259,7 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
     $(DATA)/shards/$$(DATASET.$$*)/manifest.json $(DATA)/tokenizer/manifest.json $(DATA)/.stamps/model-% \
     $$(addsuffix /manifest.json,$$(addprefix $(DATA)/models/,$$(INIT.$$*))) | $(VENV)
 	$(call say,train-model-$(DATASET.$*): models/$*)
-	$(call disk,models/$*) --need $(MODEL_DISK) $(DATA)/models
+	$(call disk,"models/$*") --need $(MODEL_DISK) $(DATA)/models
 	@mkdir -p $(DATA)/models
 	@$(TRAIN) $(RECIPE.$*) --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --tokenizer $(DATA)/tokenizer --output $(@D) \

@@ -18,7 +18,7 @@ options = $(foreach word,$(1),$(2) $(call quote,$(word)))
 same = $(call equal,x$(strip $(1))x,x$(strip $(2))x)
 equal = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
 say = @echo $(call quote,== $(1)) >&2
-disk = @check-disk --for $(call quote,$(1))
+disk = @check-disk --for $(1)
 # $(call limit,--flag,AMOUNT): nothing for 0, which means "all there is".
 limit = $(if $(filter-out 0,$(2)),$(1) $(2))
 

@@ -30,7 +30,7 @@ class TokenizerFolder:
         self.path = path
 
     def refuse_damaged(self) -> None:
-        """Raise DataError if a file is not as the folder's manifest says; without a manifest there is nothing to say."""
+        """Raise DataError if a file is not as the folder's manifest says, where there is one."""
         if os.path.exists(os.path.join(self.path, MANIFEST)):
             for name, recorded in read_manifest(self.path)["outputs"].items():
                 path = os.path.join(self.path, name)
