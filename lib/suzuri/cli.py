@@ -39,6 +39,11 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def last_line(error: Exception) -> str:
+    """The last line of a message: NumPy's begin with a page of advice."""
+    return str(error).strip().rpartition("\n")[2]
+
+
 def reserve_streams() -> None:
     """Make the use of a closed standard input or output an error: else the next file that is opened would be it."""
     for fd, other_way in ((0, os.O_WRONLY), (1, os.O_RDONLY)):
@@ -130,6 +135,8 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
         fail(f"{e.name}: not installed: {install(requirements)}")
     except UnicodeDecodeError as e:
         fail(f"input: {content.refuse_encoding(e.object, 0, 'iconv -f {} -t UTF-8 <FILE >NEW')}")
+    except ImportError as e:
+        fail(f"a library cannot be loaded, for want of memory (ulimit -v) or because it is damaged: {last_line(e)}")
     except OSError as e:
         fail(f"{e.filename or 'input/output'}: {e.strerror or e}")
     except MemoryError:

@@ -218,10 +218,9 @@ class Case:
     def files(self, *patterns: str) -> dict[str, str]:
         """{name: sha256} of the files whose names fit, results that are ignored left out."""
         found = {}
-        for path in sorted(self.folder.rglob("*")):
-            name = str(path.relative_to(self.folder))
-            if path.is_file() and fits(name, patterns) and not fits(name, self.subject.ignored):
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in sorted(self.names()):
+            if fits(name, patterns) and not fits(name, self.subject.ignored):
+                found[name] = hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
         return found
 
     def results(self) -> dict[str, str]:
@@ -235,7 +234,11 @@ class Case:
         return {k: v for k, v in self.files("*").items() if k not in results and not k.startswith(ours)}
 
     def names(self) -> set[str]:
-        return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file()}
+        return {
+            os.path.relpath(os.path.join(folder, name), self.folder)
+            for folder, _, names in os.walk(self.folder, followlinks=True)
+            for name in names
+        }
 
 
 def new_case(subject: Subject, folder: Path, **env: str) -> Case:
