@@ -298,7 +298,9 @@ def judge(
     `others` are the user's files before the fault; `cause` is a pattern that the error must have; `mend` puts the cause
     right; `before` are the results that were there before.
     """
-    assert case.others() == others, "the user's files have changed"
+    now = case.others()
+    changed = sorted(name for name in others if now.get(name) != others[name])
+    assert not changed, f"the user's files have changed: {changed}"
     if not killed:
         check_messages(case, cause if case.status else "")
     assert "Traceback" not in case.err, case.err
