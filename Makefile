@@ -4,10 +4,14 @@
 # of the models. `make help` lists the commands. The machinery is in configs/make/: one file each for the environment,
 # the lock, the settings stamps, and so on.
 
-ROOT := $(patsubst %/,%,$(dir $(realpath $(lastword $(MAKEFILE_LIST)))))
+MAKEFILE := $(realpath $(lastword $(MAKEFILE_LIST)))
+ROOT := $(patsubst %/,%,$(dir $(MAKEFILE)))
+ifneq ($(words $(MAKEFILE)),1)
+  $(error $(CURDIR): make cannot work in a folder whose path has blanks; move suzuri to another)
+endif
 BIN := $(ROOT)/bin
 MACHINERY := $(ROOT)/configs/make
-include $(MACHINERY)/functions.mk
+include $(addprefix $(MACHINERY)/,functions.mk names.mk)
 
 # --- variables --------------------------------------------------------------------------------------------------------
 
@@ -16,16 +20,12 @@ include $(MACHINERY)/functions.mk
 
 PROFILE ?= tiny#                                amounts and model: configs/PROFILE.mk
 PROFILES := $(sort $(notdir $(basename $(wildcard $(ROOT)/configs/*.mk))))
-ifeq ($(filter $(PROFILE),$(PROFILES)),)
-  $(error PROFILE=$(PROFILE): there is no configs/$(PROFILE).mk; the profiles are $(PROFILES))
-endif
-include $(ROOT)/configs/$(PROFILE).mk
+KNOWN := $(strip $(foreach profile,$(PROFILES),$(if $(call same,$(profile),$(PROFILE)),$(profile))))
+$(if $(or $(KNOWN),$(if $(WORK),,help)),,\
+  $(error PROFILE=$(PROFILE): there is no configs/$(PROFILE).mk; the profiles are $(PROFILES)))
+include $(KNOWN:%=$(ROOT)/configs/%.mk)
 
 DATA ?= $(ROOT)/data#                           where everything is made
-ifneq ($(words $(DATA)),1)
-  $(error DATA=$(DATA): make cannot work with a path that has blanks in it)
-endif
-override DATA := $(abspath $(DATA))
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
@@ -85,6 +85,12 @@ SEEDS ?= 3#                                     fine-tunings per task
 FINETUNE ?=#                                    more options for finetune
 PSEUDO_LINES ?= 100#                            lines for the pseudo-perplexity; 0: none
 
+$(if $(WORK),$(refuse_unfit_values))
+ifeq ($(call unfit,$(DATA)),)
+  override DATA := $(abspath $(DATA))
+endif
+$(if $(WORK),$(call refuse_unfit,DATA=,$(DATA)))
+$(if $(and $(WORK),$(filter x x/,x$(DATA))),$(error DATA=$(DATA): name a folder in which everything is made))
 include $(addprefix $(MACHINERY)/,corpora.mk help.mk environment.mk lock.mk development.mk)
 
 ifneq ($(FLOW),)
@@ -105,10 +111,10 @@ SETTINGS.raw-cc100-ja := CC100_JA_URL
 SETTINGS.raw-jawiki := JAWIKI_URL JAWIKI_DATE
 
 # Profile demo reads the embedded corpus, packed in the layouts of the real sources.
-SAMPLE_FILES := $(wildcard $(SAMPLE)/*/*.txt)
-SETTINGS.sample := SAMPLE_FILES
+SAMPLE_SUM = $(shell cd $(SAMPLE) && find . -name '*.txt' -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
+SETTINGS.sample := SAMPLE_SUM
 sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
-$(DATA)/raw/sample/manifest.json: $(SAMPLE_FILES) $(DATA)/.stamps/sample | $(VENV)
+$(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 	@mkdir -p $(DATA)/raw
 	@pack-sample $(SAMPLE) $(@D)
 
@@ -187,7 +193,7 @@ HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 DATASETS := cc100-ja jawiki $(OWN)
 .PHONY: $(DATASETS:%=build-dataset-%)
 $(DATASETS:%=build-dataset-%): build-dataset-%: $(DATA)/text/%/manifest.json
-build-dataset-%:
+build-dataset-% shards-% train-model-% $(DATA)/text/%/manifest.json:
 	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst)" >&2; exit 1
 
 TEXT := SEED UNIT MIN_CHARS MAX_CHARS
@@ -260,8 +266,8 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	@mkdir -p $(DATA)/models
 	@$(TRAIN) $(RECIPE.$*) --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --tokenizer $(DATA)/tokenizer --output $(@D) \
-	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(addprefix --set ,$(TRAIN_SET)) \
-	  $(addprefix --from ,$(TRAIN_FROM)) $(addprefix --license ,$(MODEL_LICENSE))
+	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(call options,$(TRAIN_SET),--set) \
+	  $(call options,$(TRAIN_FROM),--from) $(call options,$(MODEL_LICENSE),--license)
 	@touch $@
 
 # A tool gives its result the final name only when it is whole. If a signal came just then, make would delete the

@@ -42,8 +42,21 @@ def ended_when_it_hangs():
 LONGEST_FILES = ["test_make.py", "test_train_mlm.py", "test_finetune.py", "test_report.py", "test_fetch.py"]
 
 
-def pytest_collection_modifyitems(items):
-    """The files that take longest begin first, so that no process is left with one of them at the end."""
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "fast: a fault that is injected in every run of the tests, not only with FAULTS=all"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """The files that take longest begin first, so that no process is left with one of them at the end.
+
+    Faults are left out unless they are fast, or FAULTS=all asks for all of them (make test-faults).
+    """
+    left_out = [i for i in items if i.path.name == "test_faults.py" and not i.get_closest_marker("fast")]
+    if os.environ.get("FAULTS") != "all":
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [i for i in items if i not in left_out]
     order = {name: i for i, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
@@ -68,6 +81,29 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"skipped, which no test of make may be: {call.excinfo.value}"
     return report
+
+
+OUTCOMES = ("survived", "stopped cleanly", "failed")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What came of the faults that were injected (tests/faults): a table by class, and the sum."""
+    table = {}
+    for report in (r for status in ("passed", "failed") for r in terminalreporter.stats.get(status, [])):
+        properties = dict(report.user_properties)
+        if "fault" in properties and report.when == "call":
+            counts = table.setdefault(properties["fault"], dict.fromkeys(OUTCOMES, 0))
+            counts[properties["outcome"] if report.passed else "failed"] += 1
+    if table:
+        terminalreporter.write_line(
+            f"{'class':40} {'injected':>9} {'survived':>9} {'stopped cleanly':>16} {'failed':>7}"
+        )
+        for kind, counts in table.items():
+            survived, stopped, failed = counts.values()
+            terminalreporter.write_line(f"{kind:40} {sum(counts.values()):9} {survived:9} {stopped:16} {failed:7}")
+        total = {outcome: sum(counts[outcome] for counts in table.values()) for outcome in OUTCOMES}
+        sums = ", ".join(f"{n} {outcome}" for outcome, n in total.items())
+        terminalreporter.write_line(f"faults: {sum(total.values())} injected, {sums}")
 
 
 def wait_for(condition, seconds=600):

@@ -149,7 +149,8 @@ def test_errors(run_tool, folder):
     assert "learning_rate" in refusal(run_tool, write("train-y-jawiki.json", learning_rat=1), *SOURCES)
     (root / "train-z-jawiki.json").write_text('{"model_config_file": ')
     assert "train-z-jawiki.json: not JSON" in refusal(run_tool, root / "train-z-jawiki.json", *SOURCES)
-    assert "may have letters" in refusal(run_tool, write("train-a=b-jawiki.json"), *SOURCES)
+    assert "may not have '='" in refusal(run_tool, write("train-a=b-jawiki.json"), *SOURCES)
+    assert "may not have ','" in refusal(run_tool, write("train-a,b-jawiki.json"), *SOURCES)
     path = write("a$b/train-x-jawiki.json", model_config_file="../model.json")
     assert "make cannot work with" in refusal(run_tool, path, *SOURCES)
 

@@ -1,9 +1,14 @@
 """The make files, and what compose.yaml and the help say about their variables."""
 
+import lzma
+import os
 import re
+import secrets
+import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,12 +51,163 @@ def test_lines_are_short():
         assert [line for line in path.read_text().splitlines() if len(line) > 120] == [], path
 
 
+def make(*args, **variables):
+    """One run of make in a clean environment, with `variables` in it -> (status, stdout, stderr)."""
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "SUZURI_LOCK", "PROFILE", "DATA")
+    env = {k: v for k, v in os.environ.items() if k not in inherited} | variables
+    done = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", *args], capture_output=True, text=True, env=env, timeout=300
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_a_corpus_may_have_any_name(tmp_path):
     (tmp_path / "raw").mkdir()
-    for name in ("own", "ja", "text"):
+    for name in ("own", "text", "-x", "詩", "か\u3099", "a.b+c", "x.txt.y", "a.txt"):
         (tmp_path / f"raw/{name}.txt").write_text("硯で墨をする。\n")
-    command = ["make", "-C", ROOT, "-n", f"DATA={tmp_path}", "NUM_FILES=2", "shards-own", "shards-ja", "shards-text"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name in ("own", "ja", "text"):
-        assert f"cat-text {tmp_path}/raw/{name}.txt" in done.stdout
-        assert f"VALIDATION_FRACTION=0.01 NUM_FILES=2' >{tmp_path}/.stamps/text-{name}.part" in done.stdout
+        status, out, err = make(
+            "-n", f"DATA={tmp_path}", "NUM_FILES=2", f"train-model-{name}", f"TOKENIZER_CORPUS={name}"
+        )
+        assert status == 0, err
+        assert f"cat-text {tmp_path}/raw/{name}.txt" in out
+        assert f"VALIDATION_FRACTION=0.01 NUM_FILES=2' >{tmp_path}/.stamps/text-{name}.part" in out
+        assert f"--output {tmp_path}/models/bert-tiny-{name}" in out
+
+
+UNFIT = list("#%:$\\'\"&;|<>(){}*?[]~!^`= \t\n\r\x01\x1b")
+COMMANDS = [
+    "a;touch PWN",
+    "$(touch PWN)",
+    "$(shell touch PWN)",
+    "`touch PWN`",
+    "a\ntouch PWN",
+    "a|touch PWN",
+    "a' b\"c",
+]
+
+
+@pytest.mark.parametrize("value", [*(f"x{c}y" for c in UNFIT), *COMMANDS, "x ", "", "/"])
+def test_data_that_make_cannot_carry_is_refused_in_one_line(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    for goal in ("build-dataset-cc100-ja", "clean", "demo") if value in COMMANDS else ("all",):
+        status, out, err = make(goal, f"DATA={value}")
+        assert (status, out, err.count("\n")) == (2, "", 1) and "*** DATA=" in err, err
+    for arguments, variables in (([f"DATA={value}"], {}), ([], {"DATA": value})):
+        status, out, err = make("help", *arguments, **variables)
+        assert (status, err) == (0, "") and "build-dataset-NAME" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(VARIABLES))
+def test_no_variable_is_a_command(tmp_path, monkeypatch, name):
+    """Refused or quoted: nothing but make's own work happens, even if only the help is asked for."""
+    monkeypatch.chdir(tmp_path)
+    for value in ("x;touch PWN", " ".join(COMMANDS[1:-1])):
+        status, _, err = make("help", "help-variables", f"{name}={value}")
+        assert (status, err) == (0, ""), err
+        make("-n", "all", "eval", **{"DATA": f"{tmp_path}/data", name: value})
+        make("tokenizer", **{"DATA": f"{tmp_path}/data", name: value, "SUZURI_PYTHON": "/bin/false"})
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+@pytest.mark.parametrize("value", COMMANDS)
+def test_what_recipes_quote_arrives_whole(tmp_path, monkeypatch, value):
+    """URLs and options with every kind of mark: the tool gets them, the shell does not."""
+    monkeypatch.chdir(tmp_path)
+    status, _, err = make("download-cc100-ja", f"DATA={tmp_path}/data", f"CC100_JA_URL=file:///none/{value}")
+    assert status == 2 and (f"/none/{value}" in err or "CC100_JA_URL=" in err), err
+    status, _, err = make("all", f"DATA={tmp_path}/data", f"TRAIN_SET=x{value}")
+    assert status == 2 and ("list-stages: --set: " in err or "TRAIN_SET=" in err), err
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+@pytest.mark.parametrize("goal", ["a;touch PWN", "build-dataset-$(touch PWN)", "x$(shell touch PWN)", "`touch`", "a%b"])
+def test_a_goal_is_not_a_command(tmp_path, monkeypatch, goal):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = make(goal, f"DATA={tmp_path}/data")
+    assert (status, out, err.count("\n")) == (2, "", 1) and "make cannot work with" in err
+    assert make("--", "-x", f"DATA={tmp_path}/data")[2].endswith("a goal does not begin with -.  Stop.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a b", "a'b", "a;id", "a$b", "a%b"])
+def test_the_folder_of_the_project(tmp_path, folder):
+    home = tmp_path / folder
+    home.mkdir()
+    for name in ("Makefile", "configs", "bin", "lib"):
+        (home / name).symlink_to(ROOT / name)
+    (home / "Makefile").unlink()
+    shutil.copy(ROOT / "Makefile", home)
+    done = subprocess.run(["make", "all"], cwd=home, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "make cannot work" in done.stderr, done.stderr
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+def test_a_number_is_one():
+    for name in ("JOBS", "CC100_NUM_FILES", "JAWIKI_NUM_FILES", "NUM_FILES"):
+        for value in ("x", "-1", "1.5", ""):
+            assert f"{name}={value}: not a number" in make("all", f"{name}={value}")[2]
+
+
+BAD_FILES = ["h#i", "p%q", "my poems", "a.txt b", "a;touch PWN", "o'k", 'd"q', "$(touch PWN)", "b\\c", "c:d", "n\nl"]
+BAD_FILES += ["co,mma", "a@b", "k&l", "`id`", "eq=x", "q?", "st*r", "\x1b[31m"]
+
+
+def test_bad_names_under_raw(tmp_path):
+    """Each is reported in one line and stops no other dataset; a goal that would use it ends at once."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("good", *BAD_FILES, "ja", "jawiki", "cc100-ja", "x.part", "dup"):
+        (raw / f"{name}.txt").write_text("硯で墨をする。\n")
+    (raw / "dup.txt.xz").write_bytes(lzma.compress("硯\n".encode()))
+    good = ("-n", "train-model-good", "TOKENIZER_CORPUS=good", f"DATA={tmp_path}")
+    status, out, err = make(*good)
+    assert status == 0 and f"cat-text {raw}/good.txt" in out, err
+    lines = err.splitlines()
+    assert sum(" not read, rename " in line for line in lines) == len(BAD_FILES)
+    assert "\x1b" not in err and f"only: {raw}/my poems.txt" in err
+    assert f"make: {raw}/dup.txt.xz {raw}/dup.txt: both are the dataset dup, remove one" in lines
+    taken = [f"make: {raw}/{x}.txt: the name {x} is not for" for x in ("cc100-ja", "ja", "jawiki", "x.part")]
+    assert all(any(line.startswith(start) for line in lines) for start in taken)
+    assert len(lines) == len(BAD_FILES) + 1 + len(taken)
+    for goals in ("build-dataset-dup", "shards-dup", "train-model-dup", "tokenizer TOKENIZER_CORPUS=dup",
+                  "build-dataset-ja", "build-dataset-jawiki", "build-dataset-cc100-ja", "all", "eval"):  # fmt: skip
+        status, out, err = make("-n", *goals.split(), f"DATA={tmp_path}")
+        assert (status, out) == (2, "") and err.count("\n") == 1 and f"*** {raw}/" in err, err
+    assert "put it at" in make("build-dataset-none", f"DATA={tmp_path}")[2]
+    assert "put it at" in make("tokenizer", "TOKENIZER_CORPUS=none", f"DATA={tmp_path}")[2]
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+def test_names_in_the_sample_do_not_matter(tmp_path):
+    for name in ("cc100", "jawiki"):
+        shutil.copytree(ROOT / "data/sample" / name, tmp_path / "sample" / name)
+    for name in ("my notes", "h#i", "p%q", "a;touch PWN"):
+        (tmp_path / f"sample/cc100/{name}.txt").write_text("硯で墨をする。\n")
+    goal = ("download-cc100-ja", "PROFILE=demo", f"DATA={tmp_path}/data", f"SAMPLE={tmp_path}/sample")
+    status, _, err = make(*goal)
+    assert status == 0, err
+    assert lzma.open(tmp_path / "data/raw/ja.txt.xz").read().decode().count("硯で墨をする。\n") >= 4
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+def test_a_stamp_is_read_the_same_whatever_data_is_called(request):
+    """GNU Make 4.3 leaves the last newline of a file of more than 200 bytes or not, by the place of its memory."""
+    names = ("text-cc100-ja", "model-demo-jawiki")
+    settings = ["PROFILE=demo", "TRAIN_SET=max_steps=6 eval_steps=3 save_steps=3 warmup_steps=1 batch_tokens=2048"]
+
+    def status(*options):
+        return make(*options, *(f"{data}/.stamps/{name}" for name in names), f"DATA={data}", *settings)[0]
+
+    data = f"/tmp/{secrets.token_hex(2)}x"
+    request.addfinalizer(lambda: shutil.rmtree(data))
+    assert status() == 0
+    for _ in range(10, 61, 5):
+        assert status("-q") == 0, data
+        data = shutil.move(data, f"{data}xxxxx")
+    for name in names:
+        stamp = Path(data, ".stamps", name)
+        stamp.write_text(f"{stamp.read_text()}\n")
+    assert status("-q") == 0
+    settings.append("SEED=3")
+    assert status("-q") == 1

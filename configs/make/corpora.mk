@@ -1,8 +1,23 @@
 # Your own corpora: raw/NAME.txt, or raw/NAME.txt.xz, .gz, .bz2, .zst, each a dataset NAME.
 
-OWN_FILES := $(wildcard $(addprefix $(DATA)/raw/*.txt,.bz2 .gz .xz .zst) $(DATA)/raw/*.txt)
-OWN_FILES := $(filter-out %/ja.txt.xz,$(OWN_FILES))
-own_name = $(firstword $(subst .txt, ,$(notdir $(1))))
-OWN := $(sort $(foreach file,$(OWN_FILES),$(call own_name,$(file))))
-$(foreach file,$(OWN_FILES),$(eval RAW.$(call own_name,$(file)) := $(file)))
-$(foreach name,$(OWN),$(eval FILES.$(name) = $$(NUM_FILES)) $(eval SETTINGS.text-$(name) = $$(SETTINGS.text)))
+RAW_FILES := $(wildcard $(addprefix $(DATA)/raw/*.txt,.bz2 .gz .xz .zst) $(DATA)/raw/*.txt)
+RAW_FILES := $(filter-out $(DATA)/raw/ja.txt.xz,$(RAW_FILES))
+own_name = $(patsubst %.txt,%,$(firstword $(filter %.txt,$(notdir $(1)) $(basename $(notdir $(1))))))
+own_files = $(strip $(foreach file,$(FIT_FILES),$(if $(call same,$(1),$(call own_name,$(file))),$(file))))
+
+# These are not datasets: files with names that make cannot carry (a name with blanks comes as several words), names of
+# the downloads, and names that two files have. They stop only those goals that would use them (stages.mk).
+odd = $(findstring $(comma),$(1))$(findstring @,$(1))$(call unfit,$(1))
+fit = $(and $(filter $(DATA)/raw/%,$(1)),$(wildcard $(1)),$(if $(call odd,$(1)),,fit))
+FIT_FILES := $(foreach file,$(RAW_FILES),$(if $(call fit,$(file)),$(file)))
+UNFIT_FILES := $(filter-out $(FIT_FILES),$(RAW_FILES))
+NAMES := $(sort $(foreach file,$(FIT_FILES),$(call own_name,$(file))))
+TAKEN := $(filter ja jawiki cc100-ja %.part,$(NAMES))
+TWICE := $(foreach name,$(NAMES),$(if $(word 2,$(call own_files,$(name))),$(name)))
+REFUSED := $(TAKEN) $(TWICE)
+why_refused = $(call own_files,$(1)): $(strip $(if $(filter $(1),$(TAKEN)),\
+  the name $(1) is not for a corpus of your own$(comma) rename the file,both are the dataset $(1)$(comma) remove one))
+
+OWN := $(filter-out $(REFUSED),$(NAMES))
+$(foreach name,$(OWN),$(eval RAW.$(name) := $(call own_files,$(name))) $(eval FILES.$(name) = $$(NUM_FILES)) \
+  $(eval SETTINGS.text-$(name) = $$(SETTINGS.text)))

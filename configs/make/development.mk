@@ -1,10 +1,13 @@
 # Tests, benchmarks and images.
 
-.PHONY: test bench bench-text bench-train lint docker-build docker-all
+.PHONY: test test-faults bench bench-text bench-train lint docker-build docker-all
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
 	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
+# Every fault, with a table at the end; make test injects those that are fast.
+test-faults: $(ROOT)/.venv/installed-dev.txt
+	@$(clean_env) FAULTS=all $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal tests/faults $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
 	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .

@@ -7,7 +7,8 @@ else
   VENV := $(ROOT)/.venv/installed.txt
   PYTHON := $(ROOT)/.venv/bin/python
 endif
-pip = $(ROOT)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 $(PIP_ARGS)
+pip = $(ROOT)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 \
+  $(call options,$(PIP_ARGS))
 
 # The marker installed.txt is a copy of the requirements that were installed; if it differs, .venv is made again.
 unless_installed = $(if $(call same,$(file <$(ROOT)/.venv/$(1)),$(file <$(ROOT)/configs/$(2))),,FORCE)

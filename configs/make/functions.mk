@@ -12,8 +12,12 @@ export PATH := $(BIN):$(PATH)
 
 comma := ,
 quote = '$(subst ','\'',$(1))'
-same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
-say = @echo "== $(1)" >&2
+# $(call options,WORDS,--flag): every word quoted, each after the flag if there is one.
+options = $(foreach word,$(1),$(2) $(call quote,$(word)))
+# Without white space at the ends: GNU Make 4.3 sometimes leaves the last newline of what $(file <NAME) reads.
+same = $(call equal,x$(strip $(1))x,x$(strip $(2))x)
+equal = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
+say = @echo $(call quote,== $(1)) >&2
 disk = @check-disk --for $(1)
 # $(call limit,--flag,AMOUNT): nothing for 0, which means "all there is".
 limit = $(if $(filter-out 0,$(2)),$(1) $(2))

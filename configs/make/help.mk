@@ -40,9 +40,8 @@ help:
 	@echo "$$HELP"
 
 # The Makefile's variables, with their comments and their present values.
-VARIABLES = $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
 help-variables:
-	@env $(foreach v,$(VARIABLES),$(v)=$(call quote,$($(v)))) awk ' \
+	@env $(foreach v,$(VARIABLES),$(v)=$(call quote,$(subst $(newline), ,$($(v))))) awk ' \
 	  /^PROFILE/ { on = 1 } \
 	  on && /^include.*MACHINERY/ { exit } \
 	  on && /^# / { print substr($$0, 3) } \

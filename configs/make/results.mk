@@ -14,11 +14,11 @@ $(foreach row,$(ROWS),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS
 
 $(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(DATA)/models/%,$$(ROW.$$(*D)))) \
-    $$(wildcard $(TASKS)/$$(*F)/*.json*) $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) \
-    | $(VENV) $(EVAL_VENV)
+    $$(wildcard $(addprefix $(TASKS)/$$(*F)/,train.jsonl train-v*.json valid.jsonl valid-v*.json)) \
+    $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $(EVAL_VENV)
 	$(call say,finetune $(ROW.$(*D)) $(*F))
 	@mkdir -p $(@D)
-	@finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(FINETUNE) >$@.part && mv $@.part $@
+	@finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(call options,$(FINETUNE)) >$@.part && mv $@.part $@
 # One after another, whatever -j: each takes all cores, or the GPU.
 PREVIOUS :=
 $(foreach result,$(RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))

@@ -6,8 +6,8 @@
 MODELS :=
 OWN_MODELS :=
 STAGES := $(shell $(firstword $(wildcard $(PYTHON)) python3) $(BIN)/list-stages \
-  $(addprefix --own ,$(OWN)) --own-recipe $(ROOT)/configs/train-$(MODEL) \
-  $(addprefix --set ,$(TRAIN_SET)) -- $(call quote,$(TRAIN_PARAM_JSONS)) cc100-ja jawiki 2>&1)
+  $(OWN:%=--own=%) --own-recipe $(ROOT)/configs/train-$(MODEL) \
+  $(call options,$(TRAIN_SET),--set) -- $(call quote,$(TRAIN_PARAM_JSONS)) cc100-ja jawiki 2>&1)
 ifeq ($(.SHELLSTATUS),0)
   $(foreach assignment,$(STAGES),$(eval $(assignment)))
 else
@@ -26,3 +26,15 @@ no_recipe = train-model-$(1): no recipe of TRAIN_PARAM_JSONS is for $(1)$(if $(f
 
 # $(call models_of,DATASET): the targets of the models that are trained on a dataset.
 models_of = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m))),$(DATA)/models/$(m)/manifest.json))
+
+# Files under raw/ that are not datasets: each is reported, and a goal that would use such a dataset ends here.
+CHAIN := all models shards eval demo-chain $(foreach m,$(MODELS),train-model-$(DATASET.$(m)))
+USED := $(patsubst build-dataset-%,%,$(patsubst shards-%,%,$(GOALS:train-model-%=%))) \
+  $(if $(filter $(CHAIN),$(GOALS)),$(foreach m,$(MODELS),$(DATASET.$(m)))) \
+  $(if $(filter $(CHAIN) train-model-% shards-% tokenizer train-tokenizer,$(GOALS)),$(TOKENIZER_CORPUS))
+$(foreach name,$(filter $(REFUSED),$(USED)),$(error $(call why_refused,$(name))))
+report = $(shell printf '%s\n' $(1) | tr -d '\000-\011\013-\037\177' >&2)
+$(foreach name,$(REFUSED),$(call report,$(call quote,make: $(call why_refused,$(name)))))
+# A name with blanks is several words here; only the first one begins with the folder.
+not_read := make: not read$(comma) rename with letters$(comma) digits and . _ + - only: $(DATA)/raw/
+$(if $(UNFIT_FILES),$(call report,$(patsubst ''%,%,$(subst $(DATA)/raw/,' '$(not_read),$(call quote,$(UNFIT_FILES))))))

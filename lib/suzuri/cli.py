@@ -40,6 +40,20 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def last_line(error: Exception) -> str:
+    """The last line of a message: NumPy's begin with a page of advice."""
+    return str(error).strip().rpartition("\n")[2]
+
+
+def reserve_streams() -> None:
+    """Make the use of a closed standard input or output an error: else the next file that is opened would be it."""
+    for fd, other_way in ((0, os.O_WRONLY), (1, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, other_way), True)
+
+
 def parser(doc: str, **kwargs) -> argparse.ArgumentParser:
     """The parser of a tool with the docstring `doc`: what comes before `Example:` is the description."""
     about, _, example = doc.partition("Example:")
@@ -119,6 +133,7 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     0 ok; 1 data or I/O error; 2 usage; 130 interrupted; killed by SIGPIPE (141 in a shell) when the reader downstream
     is gone, as C filters are. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
+    reserve_streams()
     enter_venv()
     shield_stderr()
     if "SUZURI_LOCK" in os.environ:  # under make: end with the shell of the recipe, however that is killed
@@ -135,6 +150,8 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
         fail(f"{e.name}: not installed: {install(requirements)}")
     except UnicodeDecodeError as e:
         fail(f"input: {content.refuse_encoding(e.object, 0, 'iconv -f {} -t UTF-8 <FILE >NEW')}")
+    except ImportError as e:
+        fail(f"a library cannot be loaded, for want of memory (ulimit -v) or because it is damaged: {last_line(e)}")
     except OSError as e:
         fail(f"{e.filename or 'input/output'}: {e.strerror or e}")
     except MemoryError:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from suzuri.errors import DataError
 from suzuri.files import read_json, sha256
-from suzuri.manifest import MANIFEST
+from suzuri.manifest import MANIFEST, read_manifest
 from suzuri.tokenizer.untrusted import SAFE, refuse_unsafe
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0..4
@@ -29,6 +29,14 @@ class TokenizerFolder:
 
     def __init__(self, path: str):
         self.path = path
+
+    def refuse_damaged(self) -> None:
+        """Raise DataError if a file is not as the folder's manifest says, where there is one."""
+        if os.path.exists(os.path.join(self.path, MANIFEST)):
+            for name, recorded in read_manifest(self.path)["outputs"].items():
+                path = os.path.join(self.path, name)
+                if not os.path.exists(path) or sha256(path) != recorded["sha256"]:
+                    raise DataError(path, f"damaged: not as {MANIFEST} says; remove the folder and train it again")
 
     @cached_property
     def config(self) -> dict:

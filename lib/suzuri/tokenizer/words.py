@@ -16,6 +16,8 @@ import functools
 import os
 import unicodedata
 
+from suzuri.errors import DataError
+
 LONGEST = 65_000  # characters; leaves 535 of the 65,535 bytes to the word after blanks
 
 
@@ -26,7 +28,10 @@ def tagger(output: str = ""):
     import unidic_lite
 
     folder = unidic_lite.DICDIR
-    return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
+    try:
+        return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
+    except RuntimeError:
+        raise DataError(folder, "MeCab cannot load it: too little memory (ulimit -v), or files are missing") from None
 
 
 def segment(lines: list[str]) -> list[str]:

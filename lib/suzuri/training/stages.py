@@ -7,6 +7,10 @@ from typing import NamedTuple
 from suzuri.errors import DataError
 from suzuri.training.recipe import find_file, read_recipe
 
+# What make, or the shell of its recipes, would take for something else (configs/make/names.mk): the blank and all of
+# ASCII but letters, digits and + , - . / @ _
+UNFIT = re.compile(r"[\x00-*:-?\[-^`{-\x7f]")
+
 
 class Stage(NamedTuple):
     model: str  # the name of its folder under models/
@@ -71,9 +75,9 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
     except OSError as e:
         raise DataError(f"TRAIN_PARAM_JSONS: {path}", e.strerror) from None
     config = find_file(recipe["model_config_file"], path) if recipe["model_config_file"] else ""
-    if not re.fullmatch(r"[\w.+@-]+", model):
-        raise DataError(path, f"its name is the model's: {model!r} may have letters, digits and . _ + @ - only")
+    if unfit := UNFIT.search(model) or re.search("[,/]", model):
+        raise DataError(path, f"its name is the model's, which may not have {unfit[0]!r} in it")
     for name in (path, config):
-        if re.search(r"[\s$#%'\"\\]", name):
-            raise DataError(name, "make cannot work with a path that has a blank or one of $ # % ' \" \\ in it")
+        if unfit := UNFIT.search(name):
+            raise DataError(name, f"make cannot work with a path that has {unfit[0]!r} in it")
     return Stage(model, path, dataset, init, config)

@@ -1,0 +1,34 @@
+# Values and names that people give: they are text, never commands, and what make cannot carry is refused at once.
+
+# $(call unfit,NAME): the characters in NAME that make, or the shell of its recipes, would take for something else.
+UNFIT := \# % : $$ \ ' " & ; | < > ( ) { } * ? [ ] ~ ! ^ ` = $(shell printf "$$(printf '\\%03o ' {1..31} 127)")
+unfit = $(strip $(foreach c,$(UNFIT),$(findstring $(c),$(1))) $(if $(filter-out 1,$(words x$(1)x)),blanks))
+refuse_unfit = $(if $(call unfit,$(2)),$(error $(1)$(strip $(2)): make cannot work with $(call unfit,$(2)) in a name))
+$(call refuse_unfit,,$(ROOT))
+
+# A value from the command line or the environment is taken as it is; make would expand $(…) in it.
+VARIABLES := $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
+$(foreach v,$(VARIABLES) SUZURI_PYTHON,\
+  $(if $(filter command environment,$(firstword $(origin $(v)))),$(eval override $(v) := $$(value $(v)))))
+
+$(foreach goal,$(MAKECMDGOALS),$(call refuse_unfit,make ,$(goal)))
+$(if $(filter -%,$(MAKECMDGOALS)),$(error make $(filter -%,$(MAKECMDGOALS)): a goal does not begin with -))
+
+# The values are checked if there are goals that use them. Lists are checked word by word; what recipes quote may hold
+# anything but a line break.
+WORK := $(filter-out help help-variables help-tiny-plm,$(MAKECMDGOALS))
+LISTS := TRAIN_PARAM_JSONS EVAL_TASKS BASELINES
+QUOTED := CC100_JA_URL JAWIKI_URL JGLUE_URL PIP_ARGS TRAIN_SET FINETUNE
+NUMBERS := JOBS CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES
+define newline
+
+
+endef
+digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst \
+  9,,$(1)))))))))))
+define refuse_unfit_values
+$(foreach v,$(filter-out $(LISTS) $(QUOTED),$(VARIABLES) SUZURI_PYTHON),$(call refuse_unfit,$(v)=,$($(v))))
+$(foreach v,$(LISTS),$(foreach word,$(subst :, ,$($(v))),$(call refuse_unfit,$(v): ,$(word))))
+$(foreach v,$(QUOTED),$(if $(findstring $(newline),$($(v))),$(call refuse_unfit,$(v)=,$($(v)))))
+$(foreach v,$(NUMBERS),$(if $(or $(call digits,$($(v))),$(if $($(v)),,none)),$(error $(v)=$($(v)): not a number)))
+endef
