@@ -127,19 +127,21 @@ def test_probing_finds_what_fits_and_does_not_change_the_result(tmp_path):
     [
         (10, 5, 100, 16, 16),
         (10, 5, 50, 16, 8),
-        (10, 5, 29, 16, 2),
+        (10, 5, 40, 16, 6),  # three micro-batches of 6, one of them filled up
+        (10, 5, 29, 16, 3),
         (10, 5, 5, 16, 1),
         (10, 5, 45, 12, 6),
         (0, 1, 9, 7, 7),
+        (10, 5, 50, 11, 6),
     ],
 )
 def test_largest_fitting(fixed, each, budget, chunks, found):
-    """Memory grows by `each` per chunk and runs out at 3 above the budget. The answer divides `chunks`."""
+    """Memory grows by `each` per chunk and runs out at 3 above the budget; the fewest micro-batches that fit."""
     tried = []
 
     def attempt(n):
         tried.append(n)
         return fixed + each * n if fixed + each * n <= budget + 3 else None
 
-    assert largest_fitting(attempt, chunks, budget) == found
+    assert largest_fitting(attempt, chunks, chunks, budget) == found
     assert len(tried) <= 4

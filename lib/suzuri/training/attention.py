@@ -51,7 +51,7 @@ def grouped_attention(
         query, key, value = query.float(), key.float(), value.float()
     # split, not slices: a split's gradient is one concatenation, while each slice's gradient is as large as the whole
     for (n, length), *parts in zip(
-        groups, *(x[0].transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True
+        groups, *(x.squeeze(0).transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True
     ):
         q, k, v = (part.view(n, length, heads, size).transpose(1, 2) for part in parts)
         mask = None
@@ -81,7 +81,7 @@ def varlen_attention(
     from torch.nn.attention.varlen import varlen_attn
 
     window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     # Rotary embeddings leave query and key in fp32 under autocast; the kernel takes half precision only.
     q, k = q.to(v.dtype), k.to(v.dtype)
     out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, max_length, max_length, scale=scaling, window_size=window)

@@ -43,7 +43,8 @@ class Batches:
         """The same for any visits."""
         inputs = self.inputs
         pad = inputs.tokenizer.special_ids["pad_token"]
-        for batch in micro_batches(inputs.axis, masker, inputs.recipe["seed"], visits, chunks_at_once, pad):
+        seed, padded = inputs.recipe["seed"], self.varlen  # all of one shape, for torch.compile
+        for batch in micro_batches(inputs.axis, masker, seed, visits, chunks_at_once, pad, padded):
             yield self.tensors(batch if self.varlen else by_length(batch))
 
     def tensors(self, batch: dict[str, np.ndarray]) -> tuple[Tensors, int]:
@@ -71,21 +72,20 @@ def ahead(items: Iterable[Any], depth: int = 2) -> Iterator[Any]:
             yield item
 
 
-def largest_fitting(attempt: Callable[[int], int | None], chunks: int, budget: int) -> int:
-    """How many of `chunks` chunks fit into the GPU at once: a divisor of `chunks`, so that all micro-batches have
-    one shape. Memory is measured at 1 and 2 chunks, taken to grow linearly, and must stay within `budget` bytes.
+def largest_fitting(attempt: Callable[[int], int | None], chunks: int, most: int, budget: int) -> int:
+    """How many of a step's `chunks` chunks go through a GPU at once, at most `most`: as few micro-batches as fit, all
+    equally large. Memory is measured at 1 and 2 chunks, taken to grow linearly, and must stay within `budget` bytes.
 
     `attempt(n)` runs n chunks forward and backward and returns the peak bytes, or None if memory ran out.
     """
     one = attempt(1)
-    if one is None:
-        return 1  # the first real step will say what is missing
-    two = attempt(2) if chunks > 1 else None
+    two = attempt(2) if one is not None and most > 1 else None
     if two is None:
-        return 1
-    each = max(two - one, 1)
-    most = max(1, 1 + (budget - one) // each)
-    for n in sorted((n for n in range(1, chunks + 1) if chunks % n == 0 and n <= most), reverse=True):
+        return 1  # if not even one fits, the first real step will say so
+    n = max(1, min(most, 1 + (budget - one) // max(two - one, 1)))
+    while n > 1:
+        n = -(-chunks // -(-chunks // n))  # 16 chunks, of which 6 fit: 3 micro-batches, of 6 each
         if n <= 2 or attempt(n) is not None:
             return n
+        n //= 2
     return 1

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from types import FrameType
 
@@ -19,6 +19,7 @@ from suzuri.training.metrics import Metrics
 from suzuri.training.model import parameter_counts
 from suzuri.training.model_card import model_card
 from suzuri.training.output_folder import OutputFolder
+from suzuri.training.ranks import RankLost
 from suzuri.training.schedule import decay_start, learning_rate
 from suzuri.training.step import StepRunner, StopRequested
 from suzuri.training.throughput import Throughput, duration
@@ -70,20 +71,24 @@ class TrainingLoop:
                     signal.signal(signum, self.on_signal)
             try:
                 self.train()
-            except (StopRequested, DataError) as e:
+                if self.ranks.is_first:
+                    self.finish()
+            except (StopRequested, RankLost) as e:
+                self.save()
                 if not self.runner.stop_signal:
                     raise
-                if isinstance(e, DataError):  # a rank that got the signal earlier looks like one that died
+                if isinstance(e, RankLost):  # a rank that got the signal earlier looks like one that died
                     note(str(e))
-                self.save()
                 if self.ranks.is_first:
                     note(
                         f"stopped after step {self.step:,} of {self.inputs.steps:,}; "
                         "the same command continues from there"
                     )
                 os._exit(128 + self.runner.stop_signal)  # at once: other ranks may be waiting for this one
-            if self.ranks.is_first:
-                self.finish()
+            except BaseException:
+                with suppress(DataError):
+                    self.ranks.exchange(failed=True)  # the others stop, and the first one saves
+                raise
             self.ranks.wait()
             return 0
 
@@ -246,12 +251,11 @@ class TrainingLoop:
         batches = masked_batches(shard.tokens, shard.offsets, self.inputs.tokenizer, self.recipe["eval_tokens"])
         own = (batch for k, batch in enumerate(batches) if k % self.ranks.world == self.ranks.rank)
         autocast = self.runner.dtype if self.runner.dtype != torch.float32 else None
-        with self.runner.all_threads():
+        score = Score()
+        with self.runner.all_threads(), suppress(StopRequested):
             check = self.runner.check_signal
             score = evaluate(self.runner.flat, own, self.ranks.device, autocast, lambda _: check())
-        sums = torch.tensor(astuple(score), dtype=torch.float64, device=self.ranks.device)
-        self.ranks.sum([sums])
-        loss, correct, predictions, tokens = sums.tolist()
+        loss, correct, predictions, tokens = self.runner.agreed_sums(*astuple(score))
         score = Score(loss, int(correct), int(predictions), int(tokens))
         self.evaluated = True
         if self.ranks.is_first:

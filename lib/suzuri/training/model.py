@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
@@ -19,6 +20,7 @@ from suzuri.files import read_settings
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
 from suzuri.training.attention import GROUPED, VARLEN, groups_of
+from suzuri.training.masking import IGNORED
 
 
 def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, seed: int) -> PreTrainedModel:
@@ -126,7 +128,11 @@ def gather_rows(module, args, kwargs, output):
 
 
 class FlatModel(nn.Module):
-    """A masked-LM model on assemble()'s batches: logits [p, vocabulary] at the predicted rows only."""
+    """A masked-LM model on assemble()'s batches: logits [p, vocabulary] at the predicted rows only.
+
+    With `labels` [p] it gives the sum of their cross-entropy, made in here so that torch.compile need not keep the
+    logits in fp32.
+    """
 
     def __init__(self, model: PreTrainedModel, varlen: bool = False):
         super().__init__()
@@ -136,14 +142,24 @@ class FlatModel(nn.Module):
             model.base_model.register_forward_hook(gather_rows, with_kwargs=True)
         model.set_attn_implementation(VARLEN if varlen else GROUPED)
 
-    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, rows: torch.Tensor, **where) -> torch.Tensor:
-        return self.model(
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        rows: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **where,
+    ) -> torch.Tensor:
+        logits = self.model(
             input_ids=input_ids[None],
             position_ids=position_ids[None] + self.offset,
             rows=rows,
             use_cache=False,
             **where,
-        ).logits[0]
+        ).logits.squeeze(0)
+        if labels is None:
+            return logits
+        return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
 
 def sequence_arguments(

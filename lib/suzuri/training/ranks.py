@@ -1,4 +1,8 @@
-"""The ranks: one process, or several started by torchrun; their devices and how they communicate."""
+"""The ranks: one process, or several started by torchrun; their devices and how they communicate.
+
+Gradients and updates go through NCCL, or gloo on CPUs. What the hosts must know (signals, errors, counts) goes through
+gloo: an operation of NCCL returns before it has happened, so a rank that stops would leave the others waiting for ever.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -7,6 +11,12 @@ import torch
 import torch.distributed as dist
 
 from suzuri.errors import DataError
+
+EXCHANGED = 5  # numbers in a message between the hosts
+
+
+class RankLost(DataError):
+    """Another rank has died or failed; the weights are those of the last whole step."""
 
 
 class Ranks:
@@ -23,24 +33,50 @@ class Ranks:
                     f"rank {self.rank}", f"there is no GPU {local}; start as many processes as there are GPUs"
                 )
             torch.cuda.set_device(self.device)
+        self.hosts = None  # the process group for what the hosts must know
         if self.world > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self.hosts = dist.new_group(backend="gloo")
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def collective(self, operation: Callable, *args, **kwargs) -> None:
-        """Run an operation of torch.distributed; if a rank has died, raise a DataError that says so."""
+        """Run an operation of torch.distributed; raises RankLost if a rank has died."""
         if self.world == 1:
             return
         try:
             operation(*args, **kwargs)
         except (RuntimeError, dist.DistBackendError) as e:
             why = str(e).splitlines()[0][:200]
-            raise DataError(
+            raise RankLost(
                 f"rank {self.rank} of {self.world}", f"lost another rank ({why}); start all of them again to resume"
             ) from None
+
+    def exchange(self, *numbers: float, failed: bool = False) -> list[list[float]]:
+        """[the numbers of rank 0, …], at most EXCHANGED each; raises RankLost if a rank has died or says `failed`.
+
+        All ranks must call it equally often, but a rank that fails calls it in place of whatever comes next.
+        """
+        if self.world == 1:
+            return [list(numbers)]
+        own = torch.tensor([float(failed), *numbers, *[0.0] * (EXCHANGED - len(numbers))], dtype=torch.float64)
+        found = [torch.empty_like(own) for _ in range(self.world)]
+        self.collective(dist.all_gather, found, own, group=self.hosts)
+        for rank, (there, *_) in enumerate(row.tolist() for row in found):
+            if there and not failed:
+                raise RankLost(
+                    f"rank {self.rank} of {self.world}",
+                    f"rank {rank} has failed, see its message; start all of them again to resume",
+                )
+        return [row[1 : 1 + len(numbers)].tolist() for row in found]
+
+    def gathered(self, part: torch.Tensor) -> torch.Tensor:
+        """The equally large parts [n, …] of all ranks as one tensor [world × n, …]."""
+        whole = part.new_empty(self.world * len(part), *part.shape[1:])
+        self.collective(dist.all_gather_into_tensor, whole, part)
+        return whole
 
     def sum(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor with its sum over all ranks, through one flat buffer."""
@@ -53,13 +89,11 @@ class Ranks:
 
     def min(self, number: int) -> int:
         """The smallest of the ranks' numbers."""
-        tensor = torch.tensor(number, device=self.device)
-        self.collective(dist.all_reduce, tensor, op=dist.ReduceOp.MIN)
-        return int(tensor)
+        return int(min(row[0] for row in self.exchange(number)))
 
     def of_first(self, yes: bool) -> bool:
         """The first rank's `yes`; that of the others is ignored."""
-        return bool(self.min(int(bool(yes)) if self.is_first else 1))
+        return bool(self.exchange(bool(yes))[0][0])
 
     def copy_from_first(self, parameters: Iterable[torch.Tensor]) -> None:
         """Give every rank the first one's parameters."""
@@ -68,7 +102,7 @@ class Ranks:
 
     def wait(self) -> None:
         """Wait until every rank has called this."""
-        self.collective(dist.barrier)
+        self.exchange()
 
     def close(self) -> None:
         if self.world > 1:

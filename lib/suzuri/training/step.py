@@ -5,15 +5,15 @@ them by masking.py and uses the rates of schedule.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from suzuri.environment import keep_memory
 from suzuri.errors import DataError
+from suzuri.progress import note
 from suzuri.training.attention import attention_dropout, why_not_varlen
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
 from suzuri.training.compiler_cache import keep_compiler_cache_private
@@ -30,7 +30,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class StopRequested(Exception):
-    """SIGTERM or SIGINT has come; the weights are those of the last whole step."""
+    """A signal to stop has come, to this rank or another; the weights are those of the last whole step."""
 
 
 class StepRunner:
@@ -70,7 +70,7 @@ class StepRunner:
             )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.ranks.copy_from_first(self.parameters)
-        self.optimizers = make_optimizers(model, recipe)
+        self.optimizers = make_optimizers(model, recipe, self.ranks)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.has_dropout = attention_dropout(model) > 0 or any(
             m.p > 0 for m in model.modules() if isinstance(m, torch.nn.Dropout)
@@ -89,7 +89,8 @@ class StepRunner:
 
     def find_chunks_at_once(self) -> int:
         """How many chunks go through the model together: on a CPU one (memory, caches), on a GPU as many as fit."""
-        recipe, device, own = self.recipe, self.ranks.device, len(self.batches.own_visits(0))
+        recipe, device = self.recipe, self.ranks.device
+        own = -(-self.inputs.chunks_per_step // self.ranks.world)  # of the rank that has most
         if recipe["micro_batch_tokens"] != "auto":
             return min(own, recipe["micro_batch_tokens"] // recipe["chunk_tokens"])
         if device.type == "cpu":
@@ -104,12 +105,12 @@ class StepRunner:
             except torch.cuda.OutOfMemoryError:
                 return None
 
-        moments = 8 * sum(p.numel() for p in self.parameters)
+        # Beside what an attempt takes: AdamW's two moments, and the sum of the gradients so far.
+        beside = (8 + 4) * sum(p.numel() for p in self.parameters)
         free, _ = torch.cuda.mem_get_info(device)
-        budget = int(0.85 * (free + torch.cuda.memory_reserved(device))) - moments
+        budget = int(0.85 * (free + torch.cuda.memory_reserved(device))) - beside
         most = max(1, 131072 // recipe["chunk_tokens"])  # a GPU gains nothing from more
-        most = max(n for n in range(1, min(own, most) + 1) if own % n == 0)
-        found = self.ranks.min(largest_fitting(attempt, most, budget))
+        found = self.ranks.min(largest_fitting(attempt, own, min(own, most), budget))
         torch.cuda.empty_cache()
         return found
 
@@ -133,22 +134,15 @@ class StepRunner:
         """How many positions a step of full chunks predicts, over all ranks."""
         return self.inputs.masker(step).count(self.recipe["chunk_tokens"]) * self.inputs.chunks_per_step
 
-    def loss_sum(self, tensors: Tensors, model: FlatModel | None = None) -> torch.Tensor:
-        """Cross-entropy summed over the predicted positions of a micro-batch."""
-        tensors = on_device(tensors, self.ranks.device)
-        labels = tensors.pop("labels")
-        with torch.autocast(self.ranks.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            logits = (model or self.step_model)(**tensors)
-        return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-
     def gradients(
         self, tensors: Tensors, planned: int = 1, model: FlatModel | None = None
-    ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor, int]:
-        """(gradients of loss / planned, loss sum, predictions) of a micro-batch; the model does not change."""
-        count = int((tensors["labels"] != IGNORED).sum())
-        loss = self.loss_sum(tensors, model)
+    ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor]:
+        """(gradients of loss / planned, sum of the losses) of a micro-batch; the model does not change."""
+        tensors = on_device(tensors, self.ranks.device)
+        with torch.autocast(self.ranks.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            loss = (model or self.step_model)(**tensors)
         scaled = self.scaler.scale(loss / planned)
-        return torch.autograd.grad(scaled, self.parameters, allow_unused=True), loss.detach(), count
+        return torch.autograd.grad(scaled, self.parameters, allow_unused=True), loss.detach()
 
     def all_threads(self) -> AbstractContextManager[None]:
         """Inside this context the calling thread has all of torch's threads; on a GPU it always has."""
@@ -175,43 +169,78 @@ class StepRunner:
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Forward, backward and update over Batches.of_step(step): (loss, gradient norm), still on the device.
 
-        The weights change only at the very end, after the last check for a signal. None, and the weights stay, if no
-        position of the step is predicted: its chunks are too short, or hold only special tokens.
+        The ranks agree to go on after the backward pass. Before that the weights have not changed, and after it nothing
+        waits for another rank's host, and nothing stops: StopRequested or RankLost is raised on all ranks or none.
+        None, and the weights stay, if no position of the step is predicted: its chunks are too short, or hold only special
+        tokens.
         """
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
-        total, count, planned, gradients = 0.0, 0, self.predictions(step), None
-        for found, loss, n in self.in_turn(partial(self.gradients, planned=planned), [t for t, _ in micro_batches]):
+        count = sum(int((tensors["labels"] != IGNORED).sum()) for tensors, _ in micro_batches)
+        planned = self.predictions(step)
+        with suppress(StopRequested):
+            used, gradients, total = self.sum_of_gradients(step, micro_batches, planned)
+        (count,) = self.agreed_sums(count)
+        if not count:
+            return None
+        self.ranks.sum([*gradients, total])
+        for parameter, gradient in zip(used, gradients, strict=True):
+            parameter.grad = gradient
+        self.scaler.unscale_(self.optimizers)
+        # The mean over the positions that were predicted: fewer than planned if a chunk is short.
+        torch._foreach_mul_(gradients, planned / count)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe["max_grad_norm"])
+        for group in self.optimizers.param_groups:
+            group["lr"] = learning_rate(step, self.recipe, self.inputs.steps)
+        self.scaler.step(self.optimizers)
+        self.scaler.update()
+        self.optimizers.zero_grad()
+        return total.double() / count, norm
+
+    def sum_of_gradients(
+        self, step: int, micro_batches: Sequence[tuple[Tensors, int]], planned: int
+    ) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], torch.Tensor]:
+        """(parameters that have gradients, their gradients, loss), each summed over this rank's micro-batches.
+
+        If a GPU has too little memory, the micro-batches of this step and of all later ones are made half as large.
+        """
+        at_once = self.batches.chunks_at_once
+        if len(micro_batches[0][0]["input_ids"]) > at_once * self.recipe["chunk_tokens"]:  # made before it was halved
+            micro_batches = self.batches.of_step(step)
+        try:
+            return self.summed([tensors for tensors, _ in micro_batches], planned)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                raise DataError(
+                    self.inputs.recipe_path, "one chunk is too much for the GPU's memory; lower chunk_tokens"
+                ) from None
+        self.batches.chunks_at_once = at_once // 2
+        note(f"rank {self.ranks.rank}: out of GPU memory; micro-batches of {at_once // 2} chunks now, not {at_once}")
+        if self.ranks.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self.sum_of_gradients(step, micro_batches, planned)
+
+    def summed(
+        self, micro_batches: Sequence[Tensors], planned: int
+    ) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], torch.Tensor]:
+        """sum_of_gradients() of micro-batches that fit."""
+        total, used, gradients = 0.0, [], None
+        for found, loss in self.in_turn(partial(self.gradients, planned=planned), micro_batches):
             if gradients is None:  # copies: autograd may return one tensor for two parameters
                 used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
                 gradients = [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
             else:
                 torch._foreach_add_(gradients, [g for g in found if g is not None])
-            total, count = total + loss, count + n
-        sums = torch.stack([total.double(), torch.tensor(float(count), device=total.device, dtype=torch.float64)])
-        self.ranks.sum(gradients)
-        self.ranks.sum([sums])
-        if not count and not sums[1]:  # in this order: reading a number of a GPU waits for it
-            return None
-        for parameter, gradient in zip(used, gradients, strict=True):
-            parameter.grad = gradient
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
-        # The mean over the positions that were predicted: fewer than planned if a chunk is short.
-        torch._foreach_mul_(gradients, (planned / sums[1]).float())
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe["max_grad_norm"])
-        self.check_signal()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.recipe, self.inputs.steps)
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        self.zero_grad()
-        return sums[0] / sums[1], norm
+            total = total + loss
+            del found, loss  # the next micro-batch needs their memory
+        return used, gradients, total
 
-    def zero_grad(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+    def agreed_sums(self, *numbers: float) -> list[float]:
+        """The sums of the ranks' numbers; raises StopRequested on all ranks if a signal has come to one of them."""
+        found = self.ranks.exchange(self.stop_signal or 0, *numbers)
+        self.stop_signal = int(max(signum for signum, *_ in found)) or None
+        self.check_signal()
+        return [sum(column) for column in zip(*found, strict=True)][1:]
 
     def check_signal(self) -> None:
         if self.stop_signal:

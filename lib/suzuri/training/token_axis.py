@@ -158,7 +158,7 @@ def assemble(
         fill = flat[base + n : base + chunk_tokens : PAD_LENGTH]
         starts += [chunk.starts + base, fill]
         origins += [starts[-2].copy(), fill]
-        origins[-2][0] -= chunk.first
+        origins[-2][:1] -= chunk.first
     starts = np.concatenate([*starts, [tokens.size]])
     lengths = starts[1:] - starts[:-1]
     inputs, rows, labels = masker(tokens, [len(chunk.tokens) for chunk in chunks], keys)
@@ -189,10 +189,24 @@ def by_length(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def micro_batches(
-    axis: TokenAxis, masker: Masker, seed: int, visits: Sequence[int], chunks_at_once: int, pad_id: int
+    axis: TokenAxis,
+    masker: Masker,
+    seed: int,
+    visits: Sequence[int],
+    chunks_at_once: int,
+    pad_id: int,
+    padded: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The micro-batches of the chunks of `visits`, in order: assemble()'s dicts."""
+    """The micro-batches of the chunks of `visits`, in order: assemble()'s dicts.
+
+    With `padded`, the last one is as large as the others, filled up with chunks of [PAD]s.
+    """
     for i in range(0, len(visits), chunks_at_once):
         some = visits[i : i + chunks_at_once]
         chunks = [axis.chunk(axis.visited(visit, seed)) for visit in some]
-        yield assemble(chunks, [mask_key(seed, visit) for visit in some], masker, axis.chunk_tokens, pad_id)
+        keys = [mask_key(seed, visit) for visit in some]
+        if padded:
+            missing = chunks_at_once - len(chunks)
+            chunks += missing * [Chunk(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)]
+            keys += missing * [0]
+        yield assemble(chunks, keys, masker, axis.chunk_tokens, pad_id)
