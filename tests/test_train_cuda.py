@@ -72,7 +72,7 @@ def test_bf16_and_fp16_follow_fp32(tmp_path):
             *make_inputs(tmp_path / precision, STEPS, **GPU_TASK),
             *("--set", f"precision={precision}", "--set", "torch_compile=false"),
         )
-        assert ("without varlen attention" in stderr) == (precision == "fp32")
+        assert ("grouped attention" in stderr) == (precision == "fp32")
         found[precision] = losses(tmp_path / precision / "out")
     assert found["fp32"][-1] < found["fp32"][0] - 0.1
     for precision in ("bf16", "fp16"):

@@ -56,8 +56,3 @@ def available_memory() -> int | None:
             return next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
-
-
-def multiplies_bf16() -> bool:
-    """Whether the CPU has instructions for matrices of bf16; without, torch takes fifty times as long as in fp32."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()

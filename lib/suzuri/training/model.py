@@ -215,14 +215,18 @@ def parameter_counts(model: PreTrainedModel) -> tuple[int, int, int]:
     return total, body, head + (model.get_input_embeddings().weight.numel() if tied else 0)
 
 
-def flops(model: PreTrainedModel, tokens: int, predictions: int, squares: int) -> int:
+def flops(
+    model: PreTrainedModel, tokens: int, predictions: int, squares: int, counts: tuple[int, int, int] | None = None
+) -> int:
     """Floating-point operations of a step's forward and backward pass; recomputation does not count:
 
       6 · N · tokens                     N: parameters outside the embeddings and the head
     + 12 · layers · hidden · squares     attention: squares = the sum of length² over the sequences
     + 6 · H · predictions                H: the head, vocabulary projection included, on predicted positions only
+
+    `counts` are parameter_counts(model), if they are known.
     """
-    _, body, head = parameter_counts(model)
+    _, body, head = counts or parameter_counts(model)
     config = model.config
     return 6 * body * tokens + 12 * config.num_hidden_layers * config.hidden_size * squares + 6 * head * predictions
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from suzuri.errors import DataError
-from suzuri.training.cpu_threads import multiplies_bf16
+from suzuri.training.device import multiplies
 from suzuri.training.ranks import Ranks
 
 try:
@@ -44,7 +44,7 @@ def orthogonalized(stack: Tensor, coefficients: tuple[float, float, float], step
     A CPU without instructions for bf16 multiplies in fp32 and rounds the products to bf16: 20 to 40 times as fast.
     """
     a, b, c = coefficients
-    dtype = torch.bfloat16 if stack.device.type != "cpu" or multiplies_bf16() else torch.float32
+    dtype = torch.bfloat16 if stack.device.type != "cpu" or multiplies(torch.bfloat16) else torch.float32
 
     def rounded(x):
         return x.bfloat16().to(dtype)

@@ -16,9 +16,10 @@ from suzuri.errors import DataError
 from suzuri.progress import note
 from suzuri.training.attention import attention_dropout, why_not_varlen
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
+from suzuri.training.compilation import CompiledModel, why_not_compiled
 from suzuri.training.compiler_cache import keep_compiler_cache_private
 from suzuri.training.cpu_threads import CpuWorkers, available_memory
-from suzuri.training.device import measured_flops
+from suzuri.training.device import device_name, multiplies, unused_gpu
 from suzuri.training.inputs import TrainingInputs
 from suzuri.training.masking import IGNORED, mix64
 from suzuri.training.model import FlatModel, activation_bytes
@@ -48,26 +49,24 @@ class StepRunner:
             )
         keep_memory()
         self.dtype = DTYPES[self.precision()]
-        if device.type == "cpu" and self.dtype != torch.float32:
-            slower = measured_flops(device, torch.float32) / measured_flops(device, self.dtype)
-            if slower > 1.5:
-                self.remarks.append(
-                    f"precision {self.precision()} is {slower:.0f} times slower than fp32 on this CPU, which has no "
-                    "instructions for it: set precision to fp32"
-                )
+        if device.type == "cpu" and not multiplies(self.dtype):
+            self.remarks.append(
+                f"precision {self.precision()} is many times slower than fp32 on this CPU, which has no instructions "
+                "for it: set precision to fp32"
+            )
         self.model = model.to(device).train()
         no_varlen = why_not_varlen(model, device, self.dtype)
-        if device.type == "cuda" and no_varlen:
-            self.remarks.append(f"without varlen attention: {no_varlen}")
         self.flat = FlatModel(model, varlen=no_varlen is None)
-        self.compiled = recipe["torch_compile"] is True or (recipe["torch_compile"] == "auto" and self.flat.varlen)
+        not_compiled = self.why_not_compiled()
+        self.compiled, self.step_model = not not_compiled, self.flat
         if self.compiled:
             keep_compiler_cache_private()
-        self.step_model = torch.compile(self.flat, dynamic=False) if self.compiled else self.flat
-        if self.compiled and not self.flat.varlen:
-            self.remarks.append(
-                "torch_compile without varlen attention: shapes differ, so it compiles for every batch; false is faster"
-            )
+            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto")
+            if not self.flat.varlen:
+                self.remarks.append(
+                    "torch_compile without varlen attention: each batch has another shape and is compiled; "
+                    "torch_compile=false is faster"
+                )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.ranks.copy_from_first(self.parameters)
         self.optimizers = make_optimizers(model, recipe, self.ranks)
@@ -78,6 +77,24 @@ class StepRunner:
         self.batches = Batches(inputs, self.ranks, self.flat.varlen)
         self.batches.chunks_at_once = self.find_chunks_at_once()
         self.workers = CpuWorkers(self.find_worker_count()) if device.type == "cpu" else None
+        attention = "varlen attention" if self.flat.varlen else f"grouped attention ({no_varlen})"
+        compiled = f"not compiled ({not_compiled})" if not_compiled else "compiled"
+        with self.all_threads():
+            machine = f"{self.ranks.world} × {device_name(device)}"
+        tokens = self.batches.chunks_at_once * recipe["chunk_tokens"]
+        self.remarks[:0] = [
+            *unused_gpu(device),
+            f"{machine}, {self.precision()}, {attention}, {compiled}, micro-batches of {tokens:,} tokens",
+        ]
+
+    def why_not_compiled(self) -> str | None:
+        """None if the model is compiled, otherwise the reason in words."""
+        asked = self.recipe["torch_compile"]
+        if not asked:
+            return "torch_compile is false"
+        if asked == "auto":
+            return why_not_compiled() if self.flat.varlen else "it needs varlen attention"
+        return None
 
     def precision(self) -> str:
         """A key of DTYPES."""
@@ -171,12 +188,12 @@ class StepRunner:
 
         The ranks agree to go on after the backward pass. Before that the weights have not changed, and after it nothing
         waits for another rank's host, and nothing stops: StopRequested or RankLost is raised on all ranks or none.
-        None, and the weights stay, if no position of the step is predicted: its chunks are too short, or hold only special
-        tokens.
+        None, and the weights stay, if no position of the step is predicted: its chunks are too short, or hold only
+        special tokens.
         """
         if self.has_dropout:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
-        count = sum(int((tensors["labels"] != IGNORED).sum()) for tensors, _ in micro_batches)
+        count = sum(int((tensors["labels"].numpy() != IGNORED).sum()) for tensors, _ in micro_batches)
         planned = self.predictions(step)
         with suppress(StopRequested):
             used, gradients, total = self.sum_of_gradients(step, micro_batches, planned)

@@ -3,7 +3,7 @@
 import time
 
 from suzuri.training.device import peak_flops
-from suzuri.training.model import flops
+from suzuri.training.model import flops, parameter_counts
 from suzuri.training.step import StepRunner
 
 
@@ -13,7 +13,7 @@ class Throughput:
     """
 
     def __init__(self, runner: StepRunner):
-        self.runner = runner
+        self.runner, self.parameter_counts = runner, parameter_counts(runner.model)
         with runner.all_threads():
             self.peak = peak_flops(runner.ranks.device, runner.dtype) * runner.ranks.world
         self.start, self.paused, self.tokens, self.flops = time.monotonic(), 0.0, 0, 0
@@ -26,7 +26,8 @@ class Throughput:
         runner, tokens = self.runner, self.runner.inputs.tokens
         done = tokens(step + 1) - tokens(step)
         self.tokens += done
-        self.flops += flops(runner.model, done, runner.predictions(step), squares * runner.ranks.world)
+        squares *= runner.ranks.world
+        self.flops += flops(runner.model, done, runner.predictions(step), squares, self.parameter_counts)
 
     def pause(self, seconds: float) -> None:
         self.paused += seconds

@@ -1,0 +1,59 @@
+"""torch.compile: whether it can work here, and training without it when it cannot."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+
+import torch
+from torch import nn
+
+from suzuri.progress import note
+
+PROGRAM = "#include <stdint.h>\n#include <Python.h>\nint main(void) { return 0; }\n"
+
+
+def why_not_compiled() -> str | None:
+    """None if torch.compile can work on a GPU, otherwise the reason in words.
+
+    triton compiles a small C program when it is first used, with the compiler that is looked for here in its order.
+    """
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        return "there is no C compiler (apt-get install gcc libc6-dev python3-dev)"
+    include = sysconfig.get_path("include")
+    command = [compiler, "-fsyntax-only", "-x", "c", f"-I{include}", "-"]
+    try:
+        done = subprocess.run(command, input=PROGRAM, capture_output=True, text=True)
+    except OSError as e:
+        return f"the C compiler {compiler} does not start ({e.strerror})"
+    if done.returncode:
+        missing = "Python.h" if "Python.h" in done.stderr else "stdint.h" if "stdint.h" in done.stderr else None
+        said = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
+        packages = "apt-get install libc6-dev python3-dev"
+        return f"{compiler} does not find {missing} ({packages})" if missing else f"{compiler} fails ({said})"
+    return None
+
+
+class CompiledModel:
+    """A compiled `model`, or with `fallback` the model itself if its first call shows that the compiler fails."""
+
+    def __init__(self, model: nn.Module, fallback: bool, **options):
+        self.model, self.fallback = model, fallback
+        self.callable = torch.compile(model, dynamic=False, **options)
+        self.works = False
+
+    def __call__(self, **tensors) -> torch.Tensor:
+        try:
+            found = self.callable(**tensors)
+            self.works = True
+            return found
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as e:  # the compiler, its subprocesses and drivers raise many kinds
+            if self.works or not self.fallback:
+                raise
+            why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+            note(f"torch.compile fails ({why.strip()[:200]}); training goes on without it")
+            self.callable = self.model
+            return self(**tensors)
