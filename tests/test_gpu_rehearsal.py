@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import varlen_on_cpu
-from small_runs import in_process, make_inputs
+from small_runs import in_process, make_inputs, run
 from suzuri.errors import DataError
 from suzuri.training.batches import Batches
 from suzuri.training.compilation import CompiledModel, why_not_compiled
@@ -372,3 +372,12 @@ def test_a_card_that_torch_cannot_use_is_reported(monkeypatch):
 )  # fmt: skip
 def test_peaks_are_found_by_whole_words(name, peak):
     assert known_peak(name) == (peak and peak * 1e12)
+
+
+def test_a_run_with_deterministic_algorithms_only(tmp_path):
+    """All operations of a run have one; on a CPU it changes nothing."""
+    found = []
+    for name, settings in (("plain", ()), ("deterministic", ("--set", "deterministic=true"))):
+        run(*make_inputs(tmp_path / name), "--set", "max_steps=3", *settings)
+        found.append((tmp_path / name / "out/model.safetensors").read_bytes())
+    assert found[0] == found[1]

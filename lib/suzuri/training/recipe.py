@@ -45,6 +45,7 @@ DEFAULTS = {
     # The machine.
     "precision": "auto",  # auto | fp32 | bf16 | fp16; auto: bf16 or fp16 on a GPU, fp32 on a CPU
     "torch_compile": "auto",  # true | false | auto (on a GPU with varlen attention, where no shape changes)
+    "deterministic": False,  # true: the same bits each time on a GPU too, at some cost; a CPU gives them anyway
     "seed": 0,
     # What is reported and kept. These may change when a run is resumed (see RESUMABLE).
     "logging_steps": 100,
@@ -56,7 +57,7 @@ DEFAULTS = {
 
 # These may differ between a run and its resumption: they change neither a batch nor the meaning of a weight.
 RESUMABLE = {
-    "max_steps", "num_train_epochs", "micro_batch_tokens", "torch_compile",
+    "max_steps", "num_train_epochs", "micro_batch_tokens", "torch_compile", "deterministic",
     "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit",
 }  # fmt: skip
 
@@ -203,7 +204,8 @@ def check_values(recipe: dict[str, Any], path: str, changed: Iterable[str]) -> N
     warmup, dropout = recipe["warmup_steps"], recipe["dropout"]
     demand("warmup_steps", warmup is None or is_whole(warmup, 0), "a whole number or null")
     demand("dropout", dropout is None or (is_number(dropout) and 0 <= dropout < 1), "a number from 0 to 1 or null")
-    demand("whole_word_masking", isinstance(recipe["whole_word_masking"], bool), "true or false")
+    for key in ("whole_word_masking", "deterministic"):
+        demand(key, isinstance(recipe[key], bool), "true or false")
     compiled = recipe["torch_compile"]
     demand("torch_compile", isinstance(compiled, bool) or compiled == "auto", 'true, false or "auto"')
     for key, choices in CHOICES.items():

@@ -4,6 +4,7 @@ A run is a function of (recipe, shards, tokenizer, initial weights): step s take
 them by masking.py and uses the rates of schedule.py.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -48,6 +49,9 @@ class StepRunner:
                 f"batch_tokens has {inputs.chunks_per_step} chunks for {self.ranks.world} processes; raise it",
             )
         keep_memory()
+        if recipe["deterministic"]:  # without it, atomic additions come in any order in the backward pass of a GPU
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         self.dtype = DTYPES[self.precision()]
         if device.type == "cpu" and not multiplies(self.dtype):
             self.remarks.append(
