@@ -713,10 +713,11 @@ def test_tensorboard_is_only_a_copy(tmp_path, capsys, fault):
 def test_a_precision_without_instructions(tmp_path, monkeypatch):
     """It is said; MFU refers to the faster fp32, and is unknown where it would be above 100 %."""
     speeds = {torch.bfloat16: 1e9, torch.float32: 12e9}
+    monkeypatch.setattr(device, "measured_flops", lambda device, dtype: speeds[dtype])
     for module in (step, device):
-        monkeypatch.setattr(module, "measured_flops", lambda device, dtype: speeds[dtype])
+        monkeypatch.setattr(module, "multiplies", lambda dtype: dtype == torch.float32)
     runner = in_process(make_inputs(tmp_path), ["precision=bf16"])
-    assert any("bf16 is 12 times slower than fp32 on this CPU" in remark for remark in runner.remarks)
+    assert any("bf16 is many times slower than fp32 on this CPU" in remark for remark in runner.remarks)
     speed = Throughput(runner)
     assert speed.peak == 12e9
     speed.flops, speed.start = 6e9, time.monotonic() - 1

@@ -5,7 +5,6 @@ import time
 import torch
 
 from suzuri.training.batches import Tensors
-from suzuri.training.device import device_name
 from suzuri.training.model import activation_bytes, parameter_counts
 from suzuri.training.step import StepRunner
 from suzuri.training.throughput import duration
@@ -28,13 +27,11 @@ def estimates(runner: StepRunner) -> list[tuple[str, str]]:
         activations = activation_bytes(runner.model, sample_tokens, rows, runner.dtype)
     memory = 16 * total + activations  # weights, gradients, two moments, 4 bytes each
     kind, axis = runner.model.config.model_type, inputs.axis
-    with runner.all_threads():
-        machine = f"{ranks.world} × {device_name(ranks.device)}, {str(runner.dtype).removeprefix('torch.')}"
     return [
         ("model", f"{kind}, {total:,} parameters ({body:,} in layers, {head:,} in the head)"),
         ("tokens", f"{axis.num_tokens:,} in {axis.num_sequences:,} sequences, {axis.num_chunks:,} chunks per epoch"),
         ("steps", f"{inputs.steps:,} of {recipe['batch_tokens']:,} tokens, {inputs.epochs(inputs.steps):.2f} epochs"),
-        ("machine", machine),
+        ("machine", runner.machine),
         ("memory", f"about {memory / 1e9:.1f} GB with {sample_tokens:,} tokens at once"),
         ("time", f"about {duration(seconds)} at {run_tokens / seconds:,.0f} tokens/s, measured"),
     ]

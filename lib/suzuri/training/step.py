@@ -36,7 +36,7 @@ class StopRequested(Exception):
 
 
 class StepRunner:
-    """Runs the steps of `inputs` on this machine; `remarks` are notes on this for the user."""
+    """Runs the steps of `inputs` on this machine; `machine` says how, and `remarks` are notes for the user."""
 
     def __init__(self, inputs: TrainingInputs):
         self.inputs, self.recipe, self.ranks = inputs, inputs.recipe, Ranks()
@@ -81,15 +81,17 @@ class StepRunner:
         self.batches = Batches(inputs, self.ranks, self.flat.varlen)
         self.batches.chunks_at_once = self.find_chunks_at_once()
         self.workers = CpuWorkers(self.find_worker_count()) if device.type == "cpu" else None
+        self.remarks += unused_gpu(device)
+        self.machine = self.in_words(no_varlen, not_compiled)
+
+    def in_words(self, no_varlen: str | None, not_compiled: str | None) -> str:
+        """The device, and how the steps run on it."""
         attention = "varlen attention" if self.flat.varlen else f"grouped attention ({no_varlen})"
         compiled = f"not compiled ({not_compiled})" if not_compiled else "compiled"
+        tokens = self.batches.chunks_at_once * self.recipe["chunk_tokens"]
         with self.all_threads():
-            machine = f"{self.ranks.world} × {device_name(device)}"
-        tokens = self.batches.chunks_at_once * recipe["chunk_tokens"]
-        self.remarks[:0] = [
-            *unused_gpu(device),
-            f"{machine}, {self.precision()}, {attention}, {compiled}, micro-batches of {tokens:,} tokens",
-        ]
+            machine = f"{self.ranks.world} × {device_name(self.ranks.device)}"
+        return f"{machine}, {self.precision()}, {attention}, {compiled}, micro-batches of {tokens:,} tokens"
 
     def why_not_compiled(self) -> str | None:
         """None if the model is compiled, otherwise the reason in words."""
