@@ -33,8 +33,32 @@ def test_share_of_broken_lines(run_tool, good, broken, status):
 
 
 def test_what_is_not_a_dump_is_refused_early(run_tool):
-    done = run_tool("extract-wiki", stdin=b"<page>\n" * 100_000, status=1)
-    assert b"is not Cirrus NDJSON" in done.stderr
+    done = run_tool("extract-wiki", stdin=b"page\n" * 100_000, status=1)
+    assert b"is not a dump of Wikipedia's search index (Cirrus NDJSON" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (b"", "is empty; it should be a dump of Wikipedia's search index"),
+        (b'{"namespace": 1, "text": "x"}\n', "1 lines, but no article in them"),
+        (b'{"text": "cut\n', "1 lines, but no article in them"),
+        (b'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">\n<page>\n', "is XML or HTML, not a dump"),
+        (b"\xef\xbb\xbf  <!DOCTYPE html>\n", "is XML or HTML, not a dump"),
+        (b"[\n" + record(1) + b",\n" + record(2) + b"]\n", "is a JSON array, not a dump"),
+        (b"[" + record(1) + b"]", "one record per line: jq -c '.[]'"),
+        (b'{"_index": "jawiki", "_source": ' + record(1) + b"}\n", "take them out: jq -c ._source"),
+        (b"INSERT INTO `page` VALUES (1,0,'x');\n", "is SQL, not a dump"),
+    ],
+)
+def test_what_it_got_is_named(run_tool, lines, what):
+    done = run_tool("extract-wiki", stdin=lines, status=1)
+    assert what in done.stderr.decode() and done.stderr.count(b"\n") == 1 and done.stdout == b""
+
+
+def test_an_invalid_byte_does_not_drop_a_record(run_tool):
+    done = run_tool("extract-wiki", stdin=record(1).replace("本".encode(), b"\xff") + b"\n" + record(2))
+    assert done.stdout.decode() == "\ufffd文の1。\n\n本文の2。\n" and b"1 invalid bytes replaced" in done.stderr
 
 
 def test_max_documents_reads_no_further(run_tool, bin_dir):

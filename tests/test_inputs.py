@@ -144,10 +144,6 @@ def test_windows_line_ends(read, tmp_path, tool):
     assert found[0] == found[1]
 
 
-def test_what_follows_a_nul_is_kept(run_tool):
-    assert run_tool("segment-words", stdin="東京\0都\n京都\n").stdout.decode() == "東京 都\n京都\n"
-
-
 # Lines without an end
 
 

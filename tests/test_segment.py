@@ -83,7 +83,7 @@ def test_a_long_line_ends_at_a_nul_too():
 
 
 def test_a_line_with_a_nul(run_tool):
-    assert run_tool("segment-words", stdin="東京\0都\n京都\n").stdout.decode() == "東京\n京都\n"
+    assert run_tool("segment-words", stdin="東京\0都\n京都\n").stdout.decode() == "東京 都\n京都\n"
 
 
 def test_invalid_bytes_are_counted(run_tool):

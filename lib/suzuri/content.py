@@ -49,12 +49,7 @@ ENCODINGS = {
     "utf_16_le": "UTF-16LE",
     "utf_16_be": "UTF-16BE",
 }
-RARE_ENCODINGS = {
-    "utf_32_le": "UTF-32LE",
-    "utf_32_be": "UTF-32BE",
-    "shift_jis_2004": "SHIFT_JISX0213",
-    "euc_jis_2004": "EUC-JISX0213",
-}
+RARE_ENCODINGS = {"shift_jis_2004": "SHIFT_JISX0213", "euc_jis_2004": "EUC-JISX0213"}
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r")) + b"\x7f"
 JIS = re.compile(rb"\x1b\$[@B][^\x1b\n]*")  # kanji in ISO-2022-JP
