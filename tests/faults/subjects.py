@@ -61,6 +61,9 @@ SPECIAL = {  # the settings of a model that trains in two seconds
 }
 
 
+SHARED: list[Path] = []
+
+
 @dataclass(frozen=True)
 class Subject:
     name: str
@@ -117,12 +120,14 @@ def fits(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-@functools.cache
 def shared() -> Path:
-    """A folder for what all processes of one run of the tests share."""
-    folder = Path(tempfile.gettempdir()) / f"faults-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """A folder for what all processes of one run of the tests share; pytest removes it some runs later."""
+    return SHARED[0]
+
+
+def share(folder: Path) -> None:
+    SHARED[:] = [folder / "shared" if "PYTEST_XDIST_WORKER" not in os.environ else folder.parent / "shared"]
+    shared().mkdir(exist_ok=True)
 
 
 @contextmanager
@@ -343,7 +348,9 @@ def shim() -> str:
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("needs a C compiler (cc) for the library that disturbs calls")
-    library = Path(tempfile.mkdtemp(prefix="faults-shim-")) / "shim.so"
+    library = shared() / "shim.so"
     source = Path(__file__).with_name("shim.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    with once(library) as missing:
+        if missing:
+            subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return str(library)

@@ -33,6 +33,7 @@ from subjects import (
     inputs,
     judge,
     new_case,
+    share,
     shim,
     undisturbed,
 )
@@ -739,7 +740,8 @@ def test_names_are_unique():
         for f in FAULTS
     ],
 )
-def test_fault(fault, tmp_path, record_property):
+def test_fault(fault, tmp_path, tmp_path_factory, record_property):
+    share(tmp_path_factory.getbasetemp())
     record_property("fault", fault.kind)
     outcome = fault.inject(tmp_path)
     assert outcome in ("survived", "stopped cleanly")
