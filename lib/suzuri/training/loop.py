@@ -65,9 +65,9 @@ class TrainingLoop:
                 self.folder.begin()
                 self.folder.check_shards(self.inputs.shard_files)
             self.ranks.wait()
+            self.resume()
             if self.ranks.is_first:
                 note(self.runner.machine)
-            self.resume()
             for signum in SIGNALS:
                 if signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
                     signal.signal(signum, self.on_signal)
