@@ -1,0 +1,14 @@
+"""MeCab, through fugashi, with the dictionary unidic-lite."""
+
+import functools
+import os
+
+
+@functools.cache
+def tagger(output: str = ""):
+    """MeCab with unidic-lite: one per process for each kind of output, since a Tagger must not be shared."""
+    import fugashi
+    import unidic_lite
+
+    folder = unidic_lite.DICDIR
+    return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
