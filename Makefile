@@ -140,14 +140,14 @@ else
 endif
 
 # The tail of the three pipes below. $(1): their source; $(2): how much of it shuffle-split takes, into how many files.
-# The result gets its name only if all programs of the pipe, not just the last, have succeeded.
+# The result gets its name only if all programs of the pipe, not just the last, have succeeded ($(FULL)).
 define split-filter-shuffle
 split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 | filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
     --stats $(STATS)/filter-sentences.json --dropped $(STATS)/dropped.tsv \
 | shuffle-split --seed $(SEED) --unit $(UNIT) --memory $(SORT_MEMORY) --jobs $(JOBS) $(addprefix --source ,$(1)) $(2) \
-    --counts $(STATS)/split-sentences.json --counts $(STATS)/filter-sentences.json $(@D).part $(FULL)
-@rm -rf $(@D) && mv $(@D).part $(@D)
+    --counts $(STATS)/split-sentences.json --counts $(STATS)/filter-sentences.json --unfinished $(@D) $(FULL)
+@finish-folder $(@D)
 endef
 
 $(DATA)/text/cc100-ja/manifest.json: $(RAW.cc100-ja) $(DATA)/.stamps/text-cc100-ja | $(VENV)
@@ -175,7 +175,7 @@ $(OWN:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RAW.$$*)
 # What comes before each pipe. $(1): what it reads; $(2): how many sentences at most.
 define text-folder
 $(call say,build-dataset-$(notdir $(@D)))
-@rm -rf $(@D).part $(STATS) && mkdir -p $(DATA)/text $(STATS)
+@rm -rf $(STATS) && mkdir -p $(DATA)/text $(STATS)
 $(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
 endef
 STATS = $(DATA)/.stats/$(notdir $(@D))
@@ -209,7 +209,8 @@ $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json 
 	@cat $(<D)/train-*.txt \
 	| train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --jobs $(JOBS) \
 	    $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) --max-seq-length $(MAX_SEQ_LENGTH) \
-	    --source $(<D) $(@D) $(FULL)
+	    --source $(<D) --unfinished $(@D) $(FULL)
+	@finish-folder $(@D)
 
 # --- shards/: token ids, memory-mapped --------------------------------------------------------------------------------
 
@@ -233,7 +234,7 @@ $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/t
 
 # Shards left from a division into more files hold sentences that other shards hold too: they are removed.
 $(DATASETS:%=$(DATA)/shards/%/manifest.json): $(DATA)/shards/%/manifest.json: $$(SHARDS.$$*)
-	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(@D)/*.safetensors))
+	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(@D)/train-[0-9][0-9][0-9].safetensors $(@D)/.train-*.part))
 	@write-manifest --source $(DATA)/text/$* --source $(DATA)/tokenizer --set unit=$(UNIT) \
 	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(@D)
 
@@ -262,9 +263,17 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 
 # A tool gives its result the final name only when it is whole. If a signal came just then, make would delete the
 # target because it has changed; but it is finished work, and stays.
-.PRECIOUS: $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenizer/manifest.json \
+WORKS := $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenizer/manifest.json \
   $(foreach d,$(DATASETS),$(DATA)/text/$(d)/manifest.json $(DATA)/shards/$(d)/manifest.json $(SHARDS.$(d))) \
   $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS))
+.PRECIOUS: $(WORKS)
+
+# What make would take for finished, but is not: a folder of that name, or a manifest without its last entry. Its tool
+# runs again, and either makes it or says what is in the way.
+UNSOUND := $(patsubst %/.,%,$(wildcard $(WORKS:=/.)))
+UNSOUND += $(shell grep -Ls '^  "unlisted": ' /dev/null \
+  $(filter-out $(UNSOUND),$(wildcard $(filter %/manifest.json,$(WORKS)))))
+$(filter $(WORKS),$(UNSOUND)): FORCE
 
 # --- what the models have learned -------------------------------------------------------------------------------------
 

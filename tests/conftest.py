@@ -2,12 +2,15 @@
 
 import bz2
 import gzip
+import itertools
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +77,50 @@ def wait_for(condition, seconds=600):
         assert time.monotonic() < deadline, f"not so after {seconds} seconds"
         time.sleep(0.01)
     return found
+
+
+def killed_at_each_step(folder, function):
+    """Kill function() before its first change of the file system, then before its second, and so on.
+
+    After each kill, control is given to the caller, with the number of the step; FOLDER, in which it all happens, is
+    put back for the next one. Each function() runs in a process of its own, which ends without any cleaning up.
+    """
+    before = folder.with_name(f"{folder.name}-before")
+    shutil.copytree(folder, before, symlinks=True)
+    for step in itertools.count(1):
+        pid = os.fork()
+        if pid == 0:
+            _run_until(step, function)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert status in (0, 9)
+        yield step
+        if status == 0:
+            break
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder, symlinks=True)
+    shutil.rmtree(before)
+
+
+def _run_until(step, function):
+    """End this process before the given change of the file system (with 9), or after function() (with 0, or 1)."""
+    steps = itertools.count(1)
+
+    def killable(real):
+        def call(*args, **kwargs):
+            if next(steps) == step:
+                os._exit(9)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("rename", "replace", "unlink", "remove", "rmdir", "mkdir", "link", "fsync", "truncate"):
+        setattr(os, name, killable(getattr(os, name)))
+    try:
+        function()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def cpu_seconds():

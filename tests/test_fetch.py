@@ -17,7 +17,7 @@ from email.utils import formatdate
 from urllib.parse import quote
 
 import pytest
-from conftest import wait_for
+from conftest import killed_at_each_step, wait_for
 from http_server import serving
 from suzuri import manifest
 from suzuri.errors import DataError
@@ -621,8 +621,9 @@ def test_every_form_of_address(root, tmp_path, local, below, date, shards):
 def fetch_dump(url, folder, date=None):
     """What bin/fetch-jawiki does, except for dates that vanish."""
     dump = jawiki_dumps.find_dump(url, date)
-    jawiki_dumps.download_shards(dump, jawiki_dumps.open_part(str(folder), dump))
-    jawiki_dumps.close_part(str(folder), dump)
+    new = jawiki_dumps.begin_folder(str(folder), dump)
+    jawiki_dumps.download_shards(dump, new.part)
+    jawiki_dumps.finish_folder(new, dump)
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -701,7 +702,7 @@ def test_shards_of_a_killed_run_are_kept(bin_dir, run_tool, root, tmp_path):
         wait_for(lambda: [path.stat().st_size for path in (tmp_path / "jw.part").iterdir()].count(15_000) == 3)
         process.kill()
         process.wait()
-        assert len(names(tmp_path / "jw.part")) == 7  # three beginnings, with what they are of, and the source
+        assert len(names(tmp_path / "jw.part")) == 8  # three beginnings, with what they are of, the source, whose it is
         before = len(server.requests)
         run_tool("fetch-jawiki", server.url, tmp_path / "jw")
         ranges = [r.headers.get("Range") for r in server.requests[before:] if not r.path.endswith("/")]
@@ -738,36 +739,23 @@ def test_replaced_only_when_the_new_one_is_whole(run_tool, root, tmp_path):
     check_folder(tmp_path / "jw", "20261108", 5)
 
 
-@pytest.mark.parametrize("call", ["write_manifest", "rmtree", "rename", "unlink_quietly 1", "unlink_quietly 2"])
-def test_killed_while_it_is_replaced(root, tmp_path, monkeypatch, call):
-    class Killed(BaseException):
-        pass
+def test_killed_while_it_is_replaced(root, tmp_path):
+    """A kill at any step leaves the old folder or the new one whole, and the next run puts the new one there."""
+    folder = tmp_path / "jw"
+    dump = jawiki_dumps.find_dump(str(root), "20261108")
 
-    folder = str(tmp_path / "jw")
+    def replace():
+        new = jawiki_dumps.begin_folder(str(folder), dump)
+        jawiki_dumps.download_shards(dump, new.part)
+        jawiki_dumps.finish_folder(new, dump)
 
     fetch_dump(str(root), folder, "20261101")
-    name, _, countdown = call.partition(" ")
-    countdown = int(countdown or 1)
-    owner = {"rmtree": shutil, "rename": os}.get(name, jawiki_dumps)
-    real = getattr(owner, name)
-
-    def dying(*args, **kwargs):
-        nonlocal countdown
-        countdown -= 1
-        if countdown == 0:
-            raise Killed
-        return real(*args, **kwargs)
-
-    dump = jawiki_dumps.find_dump(str(root), "20261108")
-    jawiki_dumps.download_shards(dump, jawiki_dumps.open_part(folder, dump))
-    monkeypatch.setattr(owner, name, dying)
-    with pytest.raises(Killed):
-        jawiki_dumps.close_part(folder, dump)
-    monkeypatch.undo()
-    if os.path.exists(f"{folder}/manifest.json"):  # then it is still the old one, and whole
-        assert not any(problem for _, problem in manifest.verify(folder))
-    fetch_dump(str(root), folder, "20261108")
-    check_folder(tmp_path / "jw", "20261108", 5)
+    for _ in killed_at_each_step(tmp_path, replace):
+        if (folder / "manifest.json").exists():
+            assert not any(problem for _, problem in manifest.verify(str(folder)))
+        replace()
+        check_folder(folder, "20261108", 5)
+        assert sorted(names(tmp_path)) == ["jw", "site"]
 
 
 def test_somebody_elses_folder_is_left_alone(run_tool, root, tmp_path):

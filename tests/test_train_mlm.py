@@ -26,6 +26,7 @@ from small_runs import (
     write_shard,
     write_tokenizer,
 )
+from suzuri.manifest import verify
 from suzuri.shards.shard_file import Shard
 from suzuri.training.loop import TrainingLoop
 
@@ -56,6 +57,8 @@ def test_folder_and_summary(finished):
     folder, stderr = finished
     out = folder / "out"
     assert not (folder / "out.part").exists()
+    modes = {path.stat().st_mode for path in (folder / "out").rglob("*") if path.is_file()}
+    assert modes == {(folder / "recipe.json").stat().st_mode}  # the umask's, also of files that safetensors makes
     names = {"README.md", "config.json", "manifest.json", "metrics.jsonl", "model.safetensors", "vocab.txt"}
     assert names < {p.name for p in out.iterdir()}
     manifest = json.loads((out / "manifest.json").read_text())
@@ -302,6 +305,34 @@ def test_errors_are_one_line(tmp_path, spoil, message):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
 
 
+@pytest.mark.parametrize("output, why", [("file", "is not a folder"), ("shards", "is or holds the input"), (".", "is or")])
+def test_an_output_that_cannot_be_is_noticed_before_training(tmp_path, output, why):
+    *args, _ = make_inputs(tmp_path)
+    (tmp_path / "file").touch()
+    stderr = run(*args, tmp_path / output, status=1)
+    assert why in stderr and len(stderr.splitlines()) == 1
+
+
+def test_a_link_as_output_stays(tmp_path):
+    args = make_inputs(tmp_path, {"max_steps": 2})
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk/model")
+    run(*args)
+    assert (tmp_path / "out").is_symlink() and os.listdir(tmp_path / "disk") == ["model"]
+    run(*args, "--set", "max_steps=3")
+    assert (tmp_path / "out").is_symlink() and os.listdir(tmp_path / "disk") == ["model"]
+    assert lines_of(tmp_path / "disk/model")[-1]["step"] == 3
+    assert not [problem for _, problem in verify(str(tmp_path / "out")) if problem]
+
+
+def test_somebody_elses_unfinished_folder_is_spared(tmp_path):
+    args = make_inputs(tmp_path)
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part/thesis.tex").write_text("years of work")
+    assert "out.part: is not unfinished work of train-mlm" in run(*args, status=1)
+    assert os.listdir(tmp_path / "out.part") == ["thesis.tex"]
+
+
 def test_foreign_folder_is_spared(tmp_path):
     args = make_inputs(tmp_path)
     (tmp_path / "out").mkdir()
@@ -401,7 +432,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
-        loop.folder.open()
+        loop.folder.begin()
         loop.resume()
         loss, _ = runner.train_step(0, runner.batches.of_step(0))
         first = time.process_time() - begun
@@ -412,7 +443,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
-        loop.folder.open()
+        loop.folder.begin()
         loop.resume()
         assert loop.step == 1
         last = runner.inputs.axis.num_chunks // 4 - 1

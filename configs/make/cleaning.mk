@@ -2,18 +2,28 @@
 
 .PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
 clean: clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report clean-demo
+# $(call forget,NAME): nor are the checksums of its manifests kept.
+forget = @[ ! -e $(DATA)/.manifests.sha256 ] || sed -i '\|^.\{64\}  $(1)/|d' $(DATA)/.manifests.sha256
 clean-raw:
-	rm -rf $(addprefix $(DATA)/raw/,ja.txt.xz ja.txt.xz.* jawiki jawiki.part sample $(JGLUE_FILES:%=tasks/%*)) \
+	rm -rf $(foreach file,ja.txt.xz $(JGLUE_FILES:%=tasks/%),$(if $(wildcard $(DATA)/raw/$(file).json),\
+	    $(DATA)/raw/$(file))) \
+	  $(foreach file,ja.txt.xz $(JGLUE_FILES:%=tasks/%),$(addprefix $(DATA)/raw/$(file).,json part part.json)) \
+	  $(addprefix $(DATA)/raw/,jawiki jawiki.part jawiki.old.part sample) \
 	  $(DATA)/.stamps/raw* $(DATA)/.stamps/sample
-	@rmdir $(DATA)/raw/tasks $(DATA)/raw 2>/dev/null || true
+	$(call forget,raw)
+	@rmdir $(addprefix $(DATA)/raw/tasks/,jsts jnli jsquad jcommonsenseqa .) $(DATA)/raw 2>/dev/null || true
 clean-text clean-shards clean-eval clean-report: clean-%:
 	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats)
+	$(call forget,$*)
 clean-tokenizer:
-	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/.stamps/tokenizer
+	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part $(DATA)/.stamps/tokenizer
+	$(call forget,tokenizer)
 clean-models:
 	rm -rf $(DATA)/models $(DATA)/.stamps/model-*
+	$(call forget,models)
 clean-model-%:
 	@[ -e $(DATA)/models/$* ] || [ -e $(DATA)/models/$*.part ] \
 	  || { echo "make: no model $* in $(DATA)/models; there are: $$(ls $(DATA)/models 2>/dev/null | tr '\n' ' ')" >&2; \
 	       exit 1; }
-	rm -rf $(DATA)/models/$* $(DATA)/models/$*.part $(DATA)/.stamps/model-$*
+	rm -rf $(DATA)/models/$* $(addprefix $(DATA)/models/$*.,part old.part) $(DATA)/.stamps/model-$*
+	$(call forget,models/$*)

@@ -18,7 +18,7 @@ THIS_MAKE := $(shell echo $$PPID)
 .PHONY: $(GOALS) locked
 $(GOALS): locked ; @:
 locked: | $(VENV)
-	+@mkdir -p $(DATA); flags=$${MAKEFLAGS-}; set -- $(GOALS); \
+	+@mkdir -p $(DATA) && : >>$(DATA)/.manifests.sha256; flags=$${MAKEFLAGS-}; set -- $(GOALS); \
 	  case " $${flags%% -- *}" in \
 	    *" -j"*|*--jobserver*) set -- $(INNER) "$$@" ;; \
 	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \

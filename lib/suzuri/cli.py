@@ -16,7 +16,8 @@ from typing import NoReturn
 from suzuri import __version__, content
 from suzuri.environment import ROOT, TOOL, install
 from suzuri.errors import DataError
-from suzuri.progress import note
+from suzuri.files import check_output, replacing
+from suzuri.progress import note, shield_stderr
 from suzuri.streams import MAX_LINE
 
 
@@ -68,7 +69,18 @@ def add_jobs_option(p: argparse.ArgumentParser, help: str, default: int | None =
 
 
 def add_stats_option(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--stats", metavar="FILE", help="also write the counts of the summary line to FILE, as JSON")
+    p.add_argument(
+        "--stats", type=check_output, metavar="FILE", help="also write the counts of the summary line to FILE, as JSON"
+    )
+
+
+def add_unfinished_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="leave the result in DIR.part: finish-folder gives it its name when the other programs of the pipe, too, "
+        "have succeeded",
+    )
 
 
 def add_max_line_option(p: argparse.ArgumentParser) -> None:
@@ -108,6 +120,7 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     is gone, as C filters are. `requirements` is the file in configs/ that names the packages that the tool needs.
     """
     enter_venv()
+    shield_stderr()
     try:
         main(sys.argv[1:])
     except BrokenPipeError:
@@ -150,7 +163,7 @@ def summary(
         parts.append(f"{nbytes / 1e6 / seconds:.0f} MB/s")
     note(", ".join(parts))
     if stats:
-        with open(stats, "w", encoding="utf-8") as f:
+        with replacing(stats, "w", encoding="utf-8") as f:
             json.dump({TOOL: {what.replace(" ", "_"): n for what, n in counts.items()}}, f, indent=2)
             f.write("\n")
 

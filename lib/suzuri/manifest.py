@@ -1,57 +1,21 @@
 """Manifests: what a finished folder contains, what it was made from, and with which settings and counts."""
 
+import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 
 from suzuri import __version__
 from suzuri.environment import TOOL
 from suzuri.errors import DataError
-from suzuri.files import replacing, sha256
+from suzuri.files import replacing, sha256, share
 
 MANIFEST = "manifest.json"
-
-
-@contextmanager
-def replacing_folder(path: str) -> Iterator[str]:
-    """Yield PATH.part/, a folder to work in, which is renamed to PATH/ at the end.
-
-    A PATH that this tool made before is replaced; any other folder with files in it is refused.
-    """
-    path = os.path.normpath(path)
-    refuse_others_folder(path)
-    part = f"{path}.part"
-    shutil.rmtree(part, ignore_errors=True)  # left by a killed run
-    os.makedirs(part)
-    try:
-        yield part
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        os.rename(part, path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-
-
-def refuse_others_folder(path: str) -> None:
-    """Raise DataError unless PATH can be replaced: it is missing, empty, or holds only this tool's files."""
-    if not os.path.exists(path):
-        return
-    if not os.path.isdir(path):
-        raise DataError(path, "is not a folder")
-    names = os.listdir(path)
-    if not names:
-        return
-    if MANIFEST not in names:
-        raise DataError(path, f"holds files but no {MANIFEST}, so {TOOL} did not make it; choose another folder")
-    manifest = read_manifest(path)
-    if manifest.get("tool") != TOOL:
-        raise DataError(path, f"was made by {manifest.get('tool')}, not by {TOOL}; choose another folder")
-    ours = {MANIFEST, *manifest["unlisted"], *(name.split("/")[0] for name in manifest["outputs"])}
-    if strangers := sorted(set(names) - ours):
-        raise DataError(path, f"holds {strangers[0]}, which {TOOL} did not make and would remove; move it away")
+# Checksums of the manifests below a folder that has this file (make's DATA), and of files that no manifest lists
+# because they hold times: `sha256sum -c` reads it.
+SUMS = ".manifests.sha256"
 
 
 def write_manifest(
@@ -71,12 +35,12 @@ def write_manifest(
     """
     name = os.path.abspath(name or folder)
     outputs = {}
-    for directory, _, files in sorted(os.walk(folder)):
-        for file in sorted(files):
-            path = os.path.join(directory, file)
-            name_in_folder = os.path.relpath(path, folder)
-            if name_in_folder.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
-                outputs[name_in_folder] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+    for file in sorted(_files(folder), key=os.path.split):
+        if file.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
+            path = os.path.join(folder, file)
+            outputs[file] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+            if name != os.path.abspath(folder) and os.stat(path).st_nlink == 1:  # another name of it is not ours
+                share(path)
     manifest = {
         "format": "suzuri-manifest/1",
         "tool": TOOL,
@@ -87,15 +51,59 @@ def write_manifest(
         "counts": counts or {},
         "unlisted": sorted(unlisted),
     }
-    with replacing(os.path.join(folder, MANIFEST), "w", encoding="utf-8") as f:
-        json.dump(manifest, f, ensure_ascii=False, indent=2)
-        f.write("\n")
+    text = (json.dumps(manifest, ensure_ascii=False, indent=2) + "\n").encode()
+    with replacing(os.path.join(folder, MANIFEST)) as f:
+        f.write(text)
+        if name == os.path.abspath(folder):
+            record_sums(folder, text)
+
+
+def record_sums(folder: str, manifest: bytes) -> None:
+    """Note the checksums of FOLDER's manifest and unlisted files in SUMS, if one is in the two folders above."""
+    folder = os.path.abspath(folder)
+    above = os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))
+    paths = [os.path.join(root, SUMS) for root in above]
+    path = next((p for p in paths if os.path.isfile(p) and not os.path.islink(p)), None)
+    if path is None:
+        return
+    name = os.path.relpath(folder, os.path.dirname(path))
+    sums = {MANIFEST: hashlib.sha256(manifest).hexdigest()}
+    for unlisted in json.loads(manifest)["unlisted"]:
+        sums |= {found: sha256(os.path.join(folder, found)) for found in _files(folder, unlisted)}
+    with replacing(path, "w", wait=60, encoding="utf-8") as f:
+        others = [line for line in _read_sums(path) if not line[66:].startswith(f"{name}/")]
+        f.writelines(sorted([*others, *(f"{digest}  {name}/{found}\n" for found, digest in sums.items())]))
+
+
+def _read_sums(path):
+    """The lines `DIGEST  NAME` of a SUMS file; the name begins at 66."""
+    with open(path, encoding="utf-8", errors="backslashreplace") as f:
+        return f.readlines()
+
+
+def _files(folder, name=""):
+    """The files in FOLDER/NAME, or that file itself: names relative to FOLDER, sorted. Links are files."""
+    path = os.path.join(folder, name)
+    if os.path.isdir(path) and not (name and os.path.islink(path)):
+        for entry in sorted(os.listdir(path)):
+            yield from _files(folder, os.path.join(name, entry))
+    elif os.path.lexists(path):
+        yield name
+
+
+def strangers(folder: str, manifest: dict) -> Iterator[str]:
+    """The files in FOLDER, relative to it, that are neither in its manifest nor below an unlisted name."""
+    for name in _files(folder):
+        if name not in (MANIFEST, *manifest["outputs"]) and name.split(os.sep)[0] not in manifest["unlisted"]:
+            yield name
 
 
 def recorded_sha256(path: str) -> str:
     """The sha256 of a file (from fetch-url's record beside it, if that still fits) or of a folder's manifest."""
     if os.path.isdir(path):
+        read_manifest(path)
         return sha256(os.path.join(path, MANIFEST))
+    path = os.path.realpath(path)
     try:
         with open(f"{path}.json", encoding="utf-8") as f:
             record = json.load(f)
@@ -112,10 +120,16 @@ def read_manifest(folder: str) -> dict:
         with open(path, encoding="utf-8") as f:
             manifest = json.load(f)
         if manifest["format"] != "suzuri-manifest/1":
-            raise DataError(path, f"unknown format {manifest['format']!r}")
+            raise ValueError(f"unknown format {manifest['format']!r}")
+        for key, kind in {"outputs": dict, "inputs": dict, "settings": dict, "counts": dict, "unlisted": list}.items():
+            if not isinstance(manifest[key], kind):
+                raise ValueError(f"its {key} are not a {kind.__name__}")
+        for output in manifest["outputs"].values():
+            output["bytes"], output["sha256"]
         return manifest
-    except (ValueError, KeyError, TypeError) as e:
-        raise DataError(path, f"not a manifest of suzuri ({e})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        what = f"not a manifest of suzuri ({f'no {e}' if isinstance(e, KeyError) else e})"
+        raise DataError(path, f"{what}; if suzuri made the folder, remove it and make it again") from None
 
 
 GONE = "input is gone"
@@ -123,26 +137,57 @@ GONE = "input is gone"
 
 def verify(folder: str) -> Iterator[tuple[str, str | None]]:
     """Yield (path, problem or None) for every file that a folder's manifest names, and for others in the folder."""
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except (DataError, OSError) as e:
+        yield os.path.join(folder, MANIFEST), e.args[1]
+        return
     for name, recorded in manifest["outputs"].items():
         path = os.path.join(folder, name)
-        if not os.path.exists(path):
-            yield path, "missing"
-        elif os.path.getsize(path) != recorded["bytes"]:
+        if os.path.isfile(path) and os.path.getsize(path) != recorded["bytes"]:
             yield path, f"{os.path.getsize(path)} bytes, recorded {recorded['bytes']}"
         else:
-            yield path, None if sha256(path) == recorded["sha256"] else "sha256 differs from the manifest's"
+            yield path, _difference(path, recorded["sha256"], "the manifest's")
     for name, recorded in manifest["inputs"].items():
         path = os.path.normpath(os.path.join(folder, name))
-        if not os.path.exists(path):
-            yield path, GONE
+        file = os.path.join(path, MANIFEST) if os.path.isdir(path) else path
+        now = sha256(file) if os.path.exists(file) else None
+        yield path, None if now == recorded else f"has changed since {folder} was made from it" if now else GONE
+        if now == recorded and file == path and recorded_sha256(path) != now:
+            yield f"{path}.json", f"does not have the sha256 of {os.path.basename(path)}"
+    for name in strangers(folder, manifest):
+        yield os.path.join(folder, name), "not in the manifest"
+
+
+def verify_sums(root: str) -> Iterator[tuple[str, str | None]]:
+    """Yield (path, problem or None) for every file in ROOT's SUMS, and for files that should be there, too."""
+    path = os.path.join(root, SUMS)
+    sums = {}
+    for number, line in enumerate(_read_sums(path) if os.path.exists(path) else (), 1):
+        if re.fullmatch("[0-9a-f]{64}  .+\n", line):
+            sums[line[66:-1]] = line[:64]
         else:
-            same = (recorded_sha256(path) if os.path.isdir(path) else sha256(path)) == recorded
-            yield path, None if same else f"has changed since {folder} was made from it"
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if os.path.isfile(path) and name not in manifest["outputs"] and name not in (MANIFEST, *manifest["unlisted"]):
-            yield path, "not in the manifest"
+            yield path, f"line {number} is not a checksum"
+    for name, digest in sums.items():
+        found, folder = os.path.join(root, name), os.path.dirname(name)
+        if os.path.basename(name) == MANIFEST and not os.path.exists(os.path.join(root, folder)):
+            yield os.path.join(root, folder), GONE if name.startswith("raw/") else "missing, the whole folder"
+        elif os.path.exists(os.path.join(root, folder)):
+            yield found, _difference(found, digest, f"that in {SUMS}")
+        if os.path.basename(name) == MANIFEST and os.path.exists(found):
+            with suppress(DataError):  # which `verify` reports
+                for unlisted in read_manifest(os.path.dirname(found))["unlisted"]:
+                    for other in _files(os.path.dirname(found), unlisted):
+                        if f"{folder}/{other}" not in sums:
+                            yield os.path.join(root, folder, other), f"not in {SUMS}"
+
+
+def _difference(path, digest, whose):
+    if not os.path.exists(path):
+        return "missing"
+    if not os.path.isfile(path):
+        return "is not a file"
+    return None if sha256(path) == digest else f"sha256 differs from {whose}"
 
 
 def folders_with_manifest(folder: str) -> Iterator[str]:

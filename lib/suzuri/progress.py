@@ -1,5 +1,6 @@
 """Messages and a progress bar on standard error."""
 
+import io
 import os
 import re
 import stat
@@ -15,6 +16,29 @@ CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 def one_line(message: str) -> str:
     """The message `tool: message` with control characters as \\x1b and the like."""
     return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), f"{TOOL}: {message}")
+
+
+class _Shielded(io.FileIO):
+    """A file whose errors are ignored."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def shield_stderr() -> None:
+    """Let work go on when messages cannot be written: on a full disk, or when their reader is gone.
+
+    If standard error is closed, it becomes /dev/null: else the next file that is opened would get the messages.
+    """
+    try:
+        os.fstat(2)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    raw = io.BufferedWriter(_Shielded(2, "w", closefd=False))
+    sys.stderr = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def note(message: str) -> None:

@@ -3,13 +3,15 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from io import BufferedWriter
 from itertools import chain
 from typing import BinaryIO
 
 from suzuri import content
 from suzuri.environment import keep_memory
 from suzuri.errors import DataError
+from suzuri.files import NamedFile, named
 from suzuri.progress import Progress, note
 
 PIPE = 1 << 20  # bytes; the most that Linux allows without privileges
@@ -35,8 +37,13 @@ def open_stdin() -> None:
 
 def read_blocks(fd: int, size: int = 1 << 16) -> Iterator[bytes]:
     """Blocks of bytes from a file descriptor, as they come: from 1 to `size` bytes each."""
-    while block := os.read(fd, size):
+    while block := _read(fd, size):
         yield block
+
+
+def _read(fd, size):
+    with named("standard input" if fd == 0 else "pipe"):
+        return os.read(fd, size)
 
 
 def peek(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -114,7 +121,7 @@ class LineReader:
         while size < self.least or not cut:
             if line > self.max_line:
                 self._refuse_line(b"".join(parts), line)
-            part = os.read(0, BLOCK)
+            part = _read(0, BLOCK)
             if not part:
                 break
             parts.append(part)
@@ -154,12 +161,9 @@ def read_text(path: str) -> str:
 def write_all(fd: int, block: bytes | memoryview) -> None:
     """Write all bytes of a block: on a nearly full disk os.write writes some of them, and only the next call fails."""
     view = memoryview(block)
-    try:
+    with named("standard output") if fd == 1 else nullcontext():
         while view:
             view = view[os.write(fd, view) :]
-    except OSError as e:
-        e.filename = {1: "standard output"}.get(fd)
-        raise
 
 
 def line_blocks(blocks: Iterable[bytes], end: bytes = b"\n") -> Iterator[bytes]:
@@ -195,7 +199,7 @@ def stdout() -> Iterator[BinaryIO]:
     Flushed at the end, so that a full disk or a reader that is gone raises an error here.
     """
     widen(1)
-    out = open(1, "wb", buffering=1 << 20, closefd=False)
+    out = BufferedWriter(NamedFile(1, "standard output", closefd=False), 1 << 20)
     try:
         yield out
     except BaseException:

@@ -17,7 +17,7 @@ from array import array
 import numpy as np
 
 from suzuri.errors import DataError
-from suzuri.files import replacing
+from suzuri.files import check_output, named, replacing, scratch_folder
 
 FORMAT = "suzuri-shard/1"
 DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
@@ -32,7 +32,7 @@ class ShardWriter:
     """
 
     def __init__(self, path: str, *, vocab_size: int, unit: str, max_seq_length: int, tokenizer_sha256: str):
-        self.path = path
+        self.path = check_output(path)
         self.metadata = {
             "format": FORMAT,
             "vocab_size": vocab_size,
@@ -45,7 +45,7 @@ class ShardWriter:
         self.scratch = None
 
     def __enter__(self):
-        self.scratch = tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(self.path)), buffering=1 << 20)
+        self.scratch = tempfile.TemporaryFile(dir=scratch_folder(self.path), buffering=1 << 20)
         return self
 
     def append(self, ids: np.ndarray, lengths: np.ndarray) -> None:
@@ -54,7 +54,8 @@ class ShardWriter:
         lengths = np.asarray(lengths, dtype=np.int64)
         if lengths.sum() != len(ids):
             raise ValueError(f"{len(ids)} ids, but lengths that sum to {lengths.sum()}")
-        self.scratch.write(ids.astype(DTYPES[self.code]).tobytes())
+        with named(self.path):
+            self.scratch.write(ids.astype(DTYPES[self.code]).tobytes())
         self.offsets.frombytes((self.offsets[-1] + np.cumsum(lengths)).tobytes())
 
     def close(self, source_sha256: str) -> None:
@@ -78,9 +79,9 @@ class ShardWriter:
         }
         text = json.dumps(header).encode()
         text += b" " * (-(8 + len(text)) % 8)
-        self.scratch.flush()
-        self.scratch.seek(0)
-        with replacing(self.path) as f:
+        with replacing(self.path) as f, named(self.path):
+            self.scratch.flush()
+            self.scratch.seek(0)
             f.write(struct.pack("<Q", len(text)) + text)
             f.write(np.frombuffer(self.offsets, dtype=np.int64).astype("<i8").tobytes())
             shutil.copyfileobj(self.scratch, f, 1 << 20)

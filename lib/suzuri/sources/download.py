@@ -1,14 +1,13 @@
 """A file downloaded whole or not at all."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 
 from suzuri import content
 from suzuri.errors import DataError
-from suzuri.files import free_space, unlink_quietly
+from suzuri.files import free_space, is_at, lock, named, unlink_quietly
 from suzuri.progress import Progress
 from suzuri.sources import http
 from suzuri.streams import write_all
@@ -27,22 +26,19 @@ def download(
 
     Unfinished work is PATH.part, and PATH.part.json describes the file that it is a part of. Both survive a failure
     or a kill, and the next call continues from there (`resumed`: bytes that it found). With `record`, all but `resumed`
-    is kept beside the file as PATH.json. `sha256` is checked; `options` are those of `http.read`.
+    is kept beside the file as PATH.json. `sha256` is checked; `options` are those of `http.read`. A link at PATH stays,
+    and its target is made.
     """
     if os.path.isdir(path):
         raise DataError(path, "is a folder; give the name of a file in it")
+    path = os.path.realpath(path)
     part, side = f"{path}.part", f"{path}.part.json"
     exists = os.path.exists
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):
         os.rename(f"{path}.json", side)  # killed between the two renames at the end
-    with open(part, "ab", buffering=0) as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = _is_file_at(f, part)  # if not, its writer has just given it its final name
-        except BlockingIOError:
-            held = False
-        if not held:
-            raise DataError(part, "another run is writing it")
+    with open(lock(part, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as f, named(part):
+        if f.tell() and not exists(side):
+            raise DataError(part, "is not the beginning of a download of ours; move it away, or give another name")
         try:
             known = _read_side(side, url)
             have = f.tell() if known else 0
@@ -97,7 +93,7 @@ def download(
                 raise DataError(part, f"{e.strerror}; {kept}: make room and run again to continue") from None
             raise
         finally:
-            if not f.tell() and _is_file_at(f, part):
+            if not f.tell() and is_at(f.fileno(), part):
                 unlink_quietly(part)
                 unlink_quietly(side)
 
@@ -108,10 +104,6 @@ def check_content(url: str, path: str) -> None:
         head = f.read(content.HEAD)
     for name in http.name_in(url), str(path):
         content.check_fetched(name, head, url)
-
-
-def _is_file_at(f, path):
-    return os.path.exists(path) and os.path.samestat(os.fstat(f.fileno()), os.stat(path))
 
 
 def _read_side(side, url):

@@ -18,7 +18,8 @@ from urllib.parse import unquote
 
 from suzuri.errors import DataError
 from suzuri.files import sha256, unlink_quietly
-from suzuri.manifest import MANIFEST, read_manifest, refuse_others_folder, write_manifest
+from suzuri.folders import NewFolder
+from suzuri.manifest import MANIFEST, read_manifest, write_manifest
 from suzuri.progress import Progress
 from suzuri.sources import http
 from suzuri.sources.download import download
@@ -169,51 +170,34 @@ def _link(source, path):
     return True
 
 
-# The shards' folder is made as FOLDER.part/, which survives a kill; FOLDER.part/source.part names their dump.
+SOURCE = "source.part"  # in the unfinished folder: the address of its dump
 
 
-def open_part(folder: str, dump: Dump) -> str:
-    """FOLDER.part/, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
-    part = f"{folder}.part"
-    if not os.path.exists(os.path.join(part, MANIFEST)):  # if it has one, close_part was killed while removing FOLDER
-        refuse_others_folder(folder)
-    if _source(part) != dump.url:
-        shutil.rmtree(part, ignore_errors=True)
-        if _source(folder) == dump.url:  # the same dump again: keep the files that have not changed
-            for name, was in read_manifest(folder)["outputs"].items():
-                path = os.path.join(folder, name)
-                if os.path.exists(path) and sha256(path) != was["sha256"]:
-                    os.unlink(path)
-            os.rename(folder, part)
-        os.makedirs(part, exist_ok=True)
-    with open(os.path.join(part, "source.part"), "w", encoding="utf-8") as f:
+def begin_folder(folder: str, dump: Dump) -> NewFolder:
+    """The unfinished FOLDER, ready for the shards of `dump`: what an earlier run left of the same dump is kept."""
+    local = http.local_path(dump.url)
+    new = NewFolder(folder, [local] if local else [])
+    new.begin(keep=True)
+    with open(os.path.join(new.part, SOURCE), "a+", encoding="utf-8") as f:
+        f.seek(0)
+        same = f.read() == dump.url
+        f.truncate(0)
         f.write(dump.url)
-    wanted = {MANIFEST, "source.part", *(n + end for n in dump.shards for end in ("", ".part", ".part.json"))}
-    for name in set(os.listdir(part)) - wanted:
-        os.unlink(os.path.join(part, name))
-    return part
+    wanted = {n + end for n in dump.shards for end in ("", ".part", ".part.json")} if same else set()
+    for name in set(os.listdir(new.part)) - {SOURCE, new.marker} - wanted:
+        os.unlink(os.path.join(new.part, name))
+    made = read_manifest(new.path) if os.path.exists(os.path.join(new.path, MANIFEST)) else None
+    if made and made["settings"].get("source") == dump.url:  # the same dump again: keep the files that have not changed
+        for name, was in made["outputs"].items():
+            path, kept = os.path.join(new.path, name), os.path.join(new.part, name)
+            wanted = name in dump.shards and os.path.exists(path) and not os.path.exists(kept)
+            if wanted and sha256(path) == was["sha256"] and not _link(path, kept):
+                shutil.copy2(path, kept)
+    return new
 
 
-def close_part(folder: str, dump: Dump) -> None:
-    """Write the manifest of FOLDER.part/, which has all shards, and put it in FOLDER's place."""
-    part = f"{folder}.part"
-    write_manifest(part, counts={"shards": len(dump.shards)}, settings={"source": dump.url}, name=folder)
-    if os.path.exists(folder):
-        # Its manifest goes first: after a kill from here on, the next run finds FOLDER.part/ whole and does the rest.
-        unlink_quietly(os.path.join(folder, MANIFEST))
-        shutil.rmtree(folder)
-    unlink_quietly(os.path.join(part, "source.part"))
-    os.rename(part, folder)
-
-
-def _source(folder):
-    """The address of the dump whose shards a folder of ours holds; None when that is unknown."""
-    try:
-        with open(os.path.join(folder, "source.part"), encoding="utf-8") as f:
-            return f.read()
-    except FileNotFoundError:
-        pass
-    try:
-        return read_manifest(folder)["settings"].get("source")
-    except (FileNotFoundError, DataError):
-        return None
+def finish_folder(new: NewFolder, dump: Dump) -> None:
+    """Complete the unfinished folder, which has all shards, with its manifest, and give it its name."""
+    write_manifest(new.part, counts={"shards": len(dump.shards)}, settings={"source": dump.url}, name=new.given)
+    unlink_quietly(os.path.join(new.part, SOURCE))
+    new.finish()

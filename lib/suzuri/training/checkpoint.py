@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from suzuri.errors import DataError
-from suzuri.files import unlink_quietly
+from suzuri.files import named, share, unlink_quietly
 from suzuri.progress import note
 
 NAME = re.compile(r"step-(\d{8})-([0-9a-f]{8})\.safetensors")
@@ -68,10 +68,11 @@ def save(folder: str, state: dict[str, Any], model: nn.Module, optimizers: Seque
                 state["adam_step"] = int(value)  # less than the run's step if fp16 skipped some
     tensors = {name: t.contiguous().cpu() for name, t in tensors.items()}
     part = os.path.join(folder, "checkpoint.part")
-    with safetensors_errors(part):
+    with safetensors_errors(part), named(part):
         save_file(tensors, part, metadata={"state": json.dumps(state)})
-    with open(part, "rb") as f:
-        os.fsync(f.fileno())
+        share(part)
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
     path = os.path.join(folder, f"step-{state['step']:08d}-{crc32(part)}.safetensors")
     os.replace(part, path)
     sync_folder(folder)
@@ -84,7 +85,8 @@ def sync_folder(folder: str) -> None:
     """Flush a rename to disk: after a power cut the old file or the new one is there."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with named(folder):
+            os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -18,7 +18,7 @@ from suzuri.training.batches import ahead
 from suzuri.training.metrics import Metrics
 from suzuri.training.model import parameter_counts
 from suzuri.training.model_card import model_card
-from suzuri.training.output_folder import OutputFolder, locked
+from suzuri.training.output_folder import OutputFolder
 from suzuri.training.schedule import learning_rate
 from suzuri.training.step import StepRunner, StopRequested
 from suzuri.training.throughput import Throughput, duration
@@ -32,7 +32,7 @@ class TrainingLoop:
 
     def __init__(self, runner: StepRunner, output: str):
         self.runner, self.inputs, self.recipe, self.ranks = runner, runner.inputs, runner.recipe, runner.ranks
-        self.folder = OutputFolder(output, self.inputs.settings(), self.inputs.steps)
+        self.folder = OutputFolder(output, self.inputs.settings(), self.inputs.steps, self.inputs.paths())
         self.step = 0  # steps done
         self.waiting: list[tuple] = []  # (step, loss, norm) of steps not read from the device yet
         self.losses: list[float] = []  # of the steps since the last line of metrics.jsonl
@@ -55,8 +55,7 @@ class TrainingLoop:
                     self.folder.touch()
                 return 0
             if self.ranks.is_first:
-                self.folder.open()
-                stack.enter_context(locked(self.folder.part))
+                self.folder.begin()
             self.ranks.wait()
             self.resume()
             for signum in (signal.SIGTERM, signal.SIGINT):

@@ -4,6 +4,8 @@ import json
 import os
 from typing import Any
 
+from suzuri.files import named, open_named
+
 FILE, EVENTS = "metrics.jsonl", "runs"
 
 
@@ -13,7 +15,7 @@ class Metrics:
     def __init__(self, folder: str, step: int):
         path = os.path.join(folder, FILE)
         self.lines = [line for line in read(path) if line["step"] <= step]
-        self.file = open(f"{path}.part", "w", encoding="utf-8")
+        self.file = open_named(f"{path}.part", path, "w", encoding="utf-8")
         for line in self.lines:
             self._append(line)
         os.replace(f"{path}.part", path)
@@ -42,7 +44,8 @@ class Metrics:
         return any(line["step"] == step and "eval_loss" in line for line in self.lines)
 
     def sync(self) -> None:
-        os.fsync(self.file.fileno())
+        with named(self.file.name):
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
         self.sync()

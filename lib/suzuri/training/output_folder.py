@@ -1,17 +1,16 @@
 """The folder of a run: OUTPUT.part during training; OUTPUT, an ordinary Hugging Face model, at the end."""
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from suzuri.errors import DataError
-from suzuri.files import replacing, sha256
+from suzuri.files import named, replacing, sha256
+from suzuri.folders import NewFolder, refuse_others_folder
 from suzuri.manifest import MANIFEST, read_manifest, write_manifest
 from suzuri.training import checkpoint
 from suzuri.training.metrics import EVENTS, FILE
@@ -34,25 +33,23 @@ def trained_with(folder: str) -> str | None:
 
 
 class OutputFolder:
-    """`settings` are TrainingInputs.settings(); `steps` is the number of steps wanted.
+    """`settings` are TrainingInputs.settings(); `steps` is the number of steps wanted; OUTPUT must not hold `inputs`.
 
     Training with a changed setting never overwrites a model: it is refused, and the error names the setting.
     """
 
-    def __init__(self, output: str, settings: dict[str, Any], steps: int):
-        self.output = os.path.normpath(output)
-        self.part = f"{self.output}.part"
+    def __init__(self, output: str, settings: dict[str, Any], steps: int, inputs: Iterable[str] = ()):
+        self.new = NewFolder(output, inputs)
+        self.output, self.part = self.new.path, self.new.part
         self.settings, self.steps = json.loads(json.dumps(settings)), steps
         self.checkpoints = os.path.join(self.part, CHECKPOINTS)
 
     def is_finished(self) -> bool:
         """Whether OUTPUT already has all the steps; raises DataError if it was made with other settings."""
-        if not os.path.isdir(self.output) or not os.listdir(self.output):
-            return False
+        self.new.recover()
+        refuse_others_folder(self.output)
         if not os.path.exists(os.path.join(self.output, MANIFEST)):
-            raise DataError(
-                self.output, f"has files but no {MANIFEST}, so train-mlm did not make it; give another folder"
-            )
+            return False
         manifest = read_manifest(self.output)
         self.refuse_changes(manifest["settings"], self.output)
         return manifest["counts"]["steps"] >= self.steps
@@ -61,21 +58,22 @@ class OutputFolder:
         """Make OUTPUT newer than its inputs, so that make has nothing left to do."""
         os.utime(os.path.join(self.output, MANIFEST))
 
-    def open(self) -> None:
-        """Make OUTPUT.part or take over an existing one. A finished run that is too short is copied there."""
-        shutil.rmtree(f"{self.output}.old.part", ignore_errors=True)  # left by a kill between the last two renames
-        if not os.path.isdir(self.part) and os.path.isdir(self.output) and os.listdir(self.output):
-            if checkpoint.newest(os.path.join(self.output, CHECKPOINTS))[0] is None:
-                raise DataError(
-                    self.output, "is finished and has no sound checkpoint to extend; continue it with --init"
-                )
-            shutil.rmtree(f"{self.part}.part", ignore_errors=True)
-            shutil.copytree(self.output, f"{self.part}.part")
-            os.remove(os.path.join(f"{self.part}.part", MANIFEST))
-            os.rename(f"{self.part}.part", self.part)
-        os.makedirs(self.checkpoints, exist_ok=True)
+    def begin(self) -> None:
+        """Make OUTPUT.part or take over an existing one, locked. A finished run that is too short is copied there."""
         path = os.path.join(self.checkpoints, SETTINGS)
-        if not os.path.exists(path):
+        if os.path.exists(path):
+            open(os.path.join(self.part, self.new.marker), "a").close()  # it is ours, without a marker or with one
+        self.new.begin(keep=True)
+        if not os.path.exists(path):  # written last
+            self.new.clear()
+            if os.path.exists(os.path.join(self.output, MANIFEST)):
+                if checkpoint.newest(os.path.join(self.output, CHECKPOINTS))[0] is None:
+                    raise DataError(
+                        self.output, "is finished and has no sound checkpoint to extend; continue it with --init"
+                    )
+                leave_out = shutil.ignore_patterns(MANIFEST, SETTINGS)
+                shutil.copytree(self.output, self.part, dirs_exist_ok=True, ignore=leave_out)
+            os.makedirs(self.checkpoints, exist_ok=True)
             with replacing(path, "w", encoding="utf-8") as f:
                 json.dump(self.settings, f, ensure_ascii=False, indent=2)
         with open(path, encoding="utf-8") as f:
@@ -101,7 +99,7 @@ class OutputFolder:
         """
         for path in checkpoint.checkpoints(self.checkpoints)[1:]:
             os.remove(path)
-        with checkpoint.safetensors_errors(self.part):
+        with checkpoint.safetensors_errors(self.part), named(self.part):
             model.save_pretrained(self.part)
         for name in sorted(os.listdir(tokenizer)):
             path = os.path.join(tokenizer, name)
@@ -114,24 +112,7 @@ class OutputFolder:
             inputs=inputs,
             counts=counts,
             settings=self.settings,
-            name=self.output,
+            name=self.new.given,
             unlisted=(CHECKPOINTS, EVENTS, FILE),  # they hold times, or are needed only to resume
         )
-        if os.path.isdir(self.output):
-            os.rename(self.output, f"{self.output}.old.part")
-        os.rename(self.part, self.output)
-        shutil.rmtree(f"{self.output}.old.part", ignore_errors=True)
-
-
-@contextmanager
-def locked(folder: str) -> Iterator[None]:
-    """Lock FOLDER for this process. Another run in it is an error; a killed one leaves no lock behind."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(folder, "another train-mlm is running in it") from None
-        yield
-    finally:
-        os.close(fd)
+        self.new.finish()
