@@ -231,6 +231,100 @@ def test_a_signal_right_after_the_end_of_training_loses_nothing(built, tmp_path)
     assert json.loads(manifest.read_text())["counts"]["steps"] == 7
 
 
+OWN = ["NUM_FILES=2", "VALIDATION_FRACTION=0.1", "TOKENIZER_CORPUS=letters", "PROFILE=demo", "VOCAB_SIZE=500"]
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """DATA with a small corpus of your own, up to its shards, and the arguments of make for it."""
+    data = tmp_path_factory.mktemp("letters") / "data"
+    (data / "raw").mkdir(parents=True)
+    (data / "raw/letters.txt").write_text((ROOT / "data/sample/cc100/notes.txt").read_text())
+    make("shards-letters", f"DATA={data}", *OWN)
+    return data
+
+
+@pytest.fixture
+def own(letters, tmp_path):
+    """A copy of it for one test."""
+    return Path(shutil.copytree(letters, tmp_path / "data", symlinks=True))
+
+
+def test_a_tokenizer_of_half_the_text_is_not_finished(letters, own):
+    """cat is killed after some of the text: what train-tokenizer has made of that does not get the final name."""
+    shutil.rmtree(own / "tokenizer")
+    (own / "cat").write_text('#!/bin/sh\nhead -c 5000 "$1"; kill -9 $$\n')
+    (own / "cat").chmod(0o755)
+    env = {**environment(), "PATH": f"{own}:{os.environ['PATH']}"}
+    command = ["make", "-C", str(ROOT), "tokenizer", f"DATA={own}", *OWN]
+    assert subprocess.run(command, env=env, capture_output=True).returncode == 2
+    assert not (own / "tokenizer").exists()
+    make("tokenizer", f"DATA={own}", *OWN)
+    assert contents(own, "tokenizer") == contents(letters, "tokenizer")
+    assert not list(own.glob("tokenizer*part"))
+
+
+MINE = ["text/letters/mine.txt", "text/letters", "text/letters.part/mine.txt", "tokenizer", "tokenizer.part"]
+
+
+@pytest.mark.parametrize("mine", MINE)
+def test_what_is_not_ours_stays(own, mine):
+    """A file beside a stage's own files, or in the place of its folder, is in its way, and is never removed."""
+    if mine in ("text/letters", "tokenizer"):
+        shutil.rmtree(own / mine)
+    (own / mine).parent.mkdir(exist_ok=True)
+    (own / mine).write_text("mine")
+    done = make("shards-letters", f"DATA={own}", *OWN, "MIN_CHARS=11", status=2)
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith(("shuffle-split: ", "train-tokenizer: "))][
+        -1:
+    ]
+    assert mine.removesuffix("/mine.txt").removesuffix("/mine") in error and "move it away" in error
+    assert (own / mine).read_text() == "mine"
+
+
+def test_a_folder_on_another_disk_stays_there(letters, own, tmp_path):
+    """text/NAME and tokenizer are links; that they are made again does not change that."""
+    (tmp_path / "disk").mkdir()
+    for folder in ("text/letters", "tokenizer"):
+        shutil.move(own / folder, tmp_path / "disk")
+        (own / folder).symlink_to(tmp_path / "disk" / Path(folder).name)
+    make("shards-letters", f"DATA={own}", *OWN, "SEED=1")
+    assert (own / "text/letters").is_symlink() and (own / "tokenizer").is_symlink()
+    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == ["letters", "tokenizer"]
+    make("verify", f"DATA={own}", *OWN)
+    assert (own / "text/letters/train-000.txt").read_bytes() != (letters / "text/letters/train-000.txt").read_bytes()
+
+
+def test_a_folder_in_place_of_a_shard_and_a_broken_manifest_are_noticed(own):
+    """They are newer than what they were made from, and so look finished."""
+    shard = own / "shards/letters/train-001.safetensors"
+    whole = shard.read_bytes()
+    shard.unlink()
+    shard.mkdir()
+    done = make("shards-letters", f"DATA={own}", *OWN, status=2)
+    assert f"pack-tokens: {shard}: is a folder; give the name of a file, or move it away" in done.stderr
+    shard.rmdir()
+    for folder in ("text/letters", "tokenizer"):
+        manifest = own / folder / "manifest.json"
+        before = manifest.read_bytes()
+        manifest.write_text("{")
+        done = make("shards-letters", f"DATA={own}", *OWN, status=2)
+        assert f"{manifest}: not a manifest of suzuri" in done.stderr
+        assert f"{folder}/manifest.json: not a manifest" in make("verify", f"DATA={own}", *OWN, status=2).stdout
+        manifest.write_bytes(before)
+    (own / "shards/letters/manifest.json").write_text("{")
+    make("shards-letters", f"DATA={own}", *OWN)
+    assert shard.read_bytes() == whole
+    make("verify", f"DATA={own}", *OWN)
+
+
+def test_verify_notices_that_a_whole_folder_is_gone(own):
+    shutil.rmtree(own / "shards/letters")
+    assert "shards/letters: missing, the whole folder" in make("verify", f"DATA={own}", *OWN, status=2).stdout
+    make("clean-shards", f"DATA={own}", *OWN)
+    make("verify", f"DATA={own}", *OWN)
+
+
 def test_one_run_at_a_time(tmp_path, bin_dir):
     (tmp_path / "raw").mkdir()
     holder = subprocess.Popen([bin_dir / "hold-lock", tmp_path / ".lock", "--", "sleep", "600"])

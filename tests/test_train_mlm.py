@@ -305,7 +305,9 @@ def test_errors_are_one_line(tmp_path, spoil, message):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
 
 
-@pytest.mark.parametrize("output, why", [("file", "is not a folder"), ("shards", "is or holds the input"), (".", "is or")])
+@pytest.mark.parametrize(
+    "output, why", [("file", "is not a folder"), ("shards", "is or holds the input"), (".", "is or holds the input")]
+)
 def test_an_output_that_cannot_be_is_noticed_before_training(tmp_path, output, why):
     *args, _ = make_inputs(tmp_path)
     (tmp_path / "file").touch()
@@ -439,6 +441,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         assert torch.isfinite(loss)
         loop.step, loop.losses = 1, [loss.item()]
         loop.save()
+        loop.folder.new.close()
 
         begun = time.process_time()
         runner = in_process(args, settings)
