@@ -325,6 +325,37 @@ def test_verify_notices_that_a_whole_folder_is_gone(own):
     make("verify", f"DATA={own}", *OWN)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_ends_quietly(own, signum):
+    """Ctrl-C or a closed terminal: no traceback, none of make's `wait: No child processes`, nothing is left running."""
+    shutil.rmtree(own / "text")
+    command = ["make", "-C", str(ROOT), "shards-letters", f"DATA={own}", *OWN]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    run = subprocess.Popen(command, env=environment(), start_new_session=True, **pipe)
+    wait_for(lambda: (own / "text").exists())
+    os.killpg(run.pid, signum)
+    said, _ = run.communicate(timeout=300)  # ends when nobody can write there any more
+    assert run.returncode == -signum and "No child processes" not in said and "Traceback" not in said
+    subprocess.run([ROOT / "bin/hold-lock", "--wait", "0", own / ".lock", "--", "true"], check=True)
+
+
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_the_lock_stops_and_goes_on_with_its_command(tmp_path, bin_dir):
+    """Ctrl-Z, for a command in a process group of its own."""
+    command = ["bash", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 600"]
+    holder = subprocess.Popen([bin_dir / "hold-lock", "--parent", str(os.getpid()), tmp_path / ".lock", "--", *command])
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    for signum, wanted in ((signal.SIGTSTP, "T"), (signal.SIGCONT, "S")):
+        holder.send_signal(signum)
+        wait_for(lambda wanted=wanted: (state(holder.pid), state(pid)) == (wanted, wanted))
+    holder.terminate()
+    assert holder.wait(timeout=300) == 128 + signal.SIGTERM
+
+
 def test_one_run_at_a_time(tmp_path, bin_dir):
     (tmp_path / "raw").mkdir()
     holder = subprocess.Popen([bin_dir / "hold-lock", tmp_path / ".lock", "--", "sleep", "600"])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from suzuri import __version__, content
-from suzuri.environment import ROOT, TOOL, install
+from suzuri.environment import PR_SET_PDEATHSIG, ROOT, TOOL, install, prctl
 from suzuri.errors import DataError
 from suzuri.files import check_output, replacing
 from suzuri.progress import note, shield_stderr
@@ -121,6 +121,8 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     """
     enter_venv()
     shield_stderr()
+    if "SUZURI_LOCK" in os.environ:  # under make: end with the shell of the recipe, however that is killed
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         main(sys.argv[1:])
     except BrokenPipeError:

@@ -7,6 +7,7 @@ and `cli` imports it first.
 import ctypes
 import os
 import sys
+from contextlib import suppress
 
 SETTINGS = {
     # NumPy's BLAS would start a thread per core. No tool uses them, and they cost a tenth of a second of CPU per start.
@@ -29,6 +30,16 @@ TOOL = os.path.basename(os.path.realpath(sys.argv[0]))  # the program's own name
 def install(requirements: str) -> str:
     """The command that installs the packages of a file in configs/."""
     return f"{sys.executable} -m pip install -r {ROOT}/configs/{requirements}"
+
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process. Other systems than Linux have none: a killed run's children live until their
+    pipes break."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def keep_memory() -> None:

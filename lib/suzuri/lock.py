@@ -12,8 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from suzuri.environment import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from suzuri.errors import DataError
-from suzuri.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from suzuri.progress import note
 
 
@@ -44,30 +44,59 @@ def _acquire(path, wait):
 def run_locked(path: str, command: list[str], wait: float, parent: int | None = None) -> int:
     """Run `command` with the lock PATH, after at most `wait` seconds; returns its exit status, or 128 + its signal.
 
-    `parent` is the process that asked for it. If that was killed while this one started, nothing is run.
+    `parent` is the make that asked for it. If that was killed while this one started, nothing is run.
+
+    Under make the command, itself a make, has a process group of its own. A signal to the outer make's group (Ctrl-C,
+    a closed terminal) reaches only this process, which kills the inner make and ends the tools by SIGTERM. If they all
+    got the signal, tools that just start would end with a traceback, and GNU Make 4.3, which is confused by a signal
+    while it reaps a child, with `wait: No child processes`.
     """
+    alone = parent is not None
     parent = parent or os.getppid()
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # when the make above us is killed, we end too
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the command become our children
     if os.getppid() != parent:
         return 128 + signal.SIGTERM
     _acquire(path, wait)
-    child = subprocess.Popen(command, close_fds=False, preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the command decides
+    child = subprocess.Popen(
+        command,
+        close_fds=False,
+        process_group=0 if alone else None,
+        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+    )
+    got = []
+
+    def end(signum, frame):
+        got.append(signum)
+        child.send_signal(signal.SIGKILL if alone else signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+    signal.signal(signal.SIGINT, end if alone else signal.SIG_IGN)  # in one group, the command has got it already
+    if alone:
+        signal.signal(signal.SIGTSTP, lambda *_: _pause(child.pid))
     status = child.wait()
     if status < 0:
         _end_orphans()
-    return status if status >= 0 else 128 - status
+        return 128 + (got[0] if got else -status)
+    return status
+
+
+def _pause(group):
+    """Ctrl-Z: stop the command's processes and this one; `fg` or `bg` lets this one go on, and then the others."""
+    os.killpg(group, signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os.killpg(group, signal.SIGCONT)
 
 
 def _end_orphans():
-    """Send SIGTERM, and after ten seconds SIGKILL, to what a killed command left running."""
+    """Send SIGTERM, and after a minute SIGKILL, to what a killed command left running; to a make SIGKILL at once."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while children.exists() and (pids := [int(pid) for pid in children.read_text().split()]):
         for pid in pids:
-            os.kill(pid, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+            kill = time.monotonic() > deadline or Path(f"/proc/{pid}/comm").read_text() == "make\n"
+            os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

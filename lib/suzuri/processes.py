@@ -12,7 +12,6 @@ Both raise DataError when a worker dies. Ctrl-C ends the workers silently, and t
 if it is killed with kill -9.
 """
 
-import ctypes
 import os
 import signal
 import traceback
@@ -24,18 +23,11 @@ from contextlib import suppress
 from multiprocessing import connection, get_context
 from typing import Any
 
+from suzuri.environment import PR_SET_PDEATHSIG, prctl
 from suzuri.errors import DataError
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2), Linux
 FORK = get_context("fork")
 OUT_OF_MEMORY = "out of memory? Ask for less (--jobs, --memory)"
-
-
-def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process. Other systems than Linux have none: a killed run's children live until their
-    pipes break."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def begin_worker(parent: int) -> None:

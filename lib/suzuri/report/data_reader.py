@@ -157,7 +157,7 @@ def sources(data: str) -> list[tuple]:
         here = {name for name in files if not name.startswith(".") and not name.endswith(".part")}
         for name in sorted(here - {f"{n}.json" for n in here}):  # without the records
             path = os.path.join(folder, name)
-            record = read_object(f"{path}.json")
+            record = read_object(f"{os.path.realpath(path)}.json")
             size = os.path.getsize(path)
             found.append((os.path.normpath(f"{where}/{name}"), record.get("url"), size, record.get("sha256")))
     return found
