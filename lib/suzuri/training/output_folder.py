@@ -47,10 +47,10 @@ class OutputFolder:
     def is_finished(self) -> bool:
         """Whether OUTPUT already has all the steps; raises DataError if it was made with other settings."""
         self.new.recover()
-        refuse_others_folder(self.output)
-        if not os.path.exists(os.path.join(self.output, MANIFEST)):
+        manifest = read_manifest(self.output) if os.path.exists(os.path.join(self.output, MANIFEST)) else {}
+        if manifest.get("tool") != self.new.tool:
+            refuse_others_folder(self.output)
             return False
-        manifest = read_manifest(self.output)
         self.refuse_changes(manifest["settings"], self.output)
         return manifest["counts"]["steps"] >= self.steps
 
