@@ -6,6 +6,10 @@ brackets, in URLs and numbers, at … alone, or where a particle continues it: �
 without a partner in its line is an ordinary character.
 
 All of this is decided on the text as it was written, before NFKC, which turns … into ... and ． into a full stop.
+What depends on more than its neighbours is decided before (`sentences`) and then hidden from the patterns: brackets
+without a partner, quotation marks that open, and, after a bare ！ or ？, the と of a word such as とても. MeCab knows
+those words. After a closing bracket, where と nearly always quotes, only the words listed here begin a sentence.
+
 Most marks clearly end a sentence: `sentences` sees that from the characters beside them. The others are matched with
 DOUBT, which is built from the tables below. A row is a Rule: a regular expression, and examples in which | is where a
 sentence ends. A test splits each example with and without its rule: the results must differ.
@@ -26,25 +30,38 @@ CLOSERS = "」｣』)）】〉》"
 BRACKETS = re.escape(OPENERS + CLOSERS)
 KIND = {c: kind for kind, chars in enumerate(PAIRS) for c in chars}
 
-# What replaces brackets without a partner while a text is split: noncharacters, which the text itself cannot hold.
-STRAY = {ord(c): 0xFDD0 + i for i, c in enumerate(OPENERS + CLOSERS)}
-STRAY_CLOSERS = "".join(chr(STRAY[ord(c)]) for c in CLOSERS)
+# Quotation marks that open as well as close, and the same with those that only open.
+QUOTES = "\"＂'＇”’"
+QUOTE_KIND = {c: kind for kind, chars in enumerate(['"＂', "'＇", "“„‟”", "‘‚‛’"]) for c in chars}
+
+# What replaces hidden characters while a text is split: noncharacters, which the text itself cannot hold.
+HIDDEN = {ord(c): 0xFDD0 + i for i, c in enumerate(OPENERS + CLOSERS + QUOTES + "と")}
+STRAY_CLOSERS = "".join(chr(HIDDEN[ord(c)]) for c in CLOSERS)
+# Closing marks that are not paired: with CLOSERS and QUOTES what UAX #29 calls Close and does not open, and ≫.
+LOOSE = "]}］｝≫»›❜❞〕〗〙〛〞〟｠༻༽᚜⁆⁾₎⌉⌋❩❫❭❯❱❳❵⟆⟧⟩⟫⟭⟯⦄⦆⦈⦊⦌⦎⦐⦒⦔⦖⦘⧙⧛⧽⸃⸅⸊⸍⸝⸡⸣⸥⸧⸩⹖⹘⹚⹜﴾"
 
 MARKS = "。｡！？!?‼⁇⁈⁉❗❓❕❔．♪♡♥"  # a run of these stays together
+RUN = f"[{MARKS}](?>[{MARKS}]|\\.(?!\\.))*+"  # perhaps with a point that has been ．
 CALL = "[！？!?‼⁇⁈⁉❗❓❕❔♪♡♥]"
 BLANK = f"[{SPACE}]"
-ELLIPSIS = "…‥"
+ELLIPSIS = "…‥."  # which NFKC makes a run of points
 DASHES = "―—─–"
 LATIN = "A-Za-zＡ-Ｚａ-ｚ"
 DIGIT = "0-9０-９"
+NUMERALS = "〇一二三四五六七八九"
 NOUN = f"{HAN}{KATAKANA}ー"  # what a noun begins with; hiragana may be the first word of a sentence
+STARS = "☆★"
+BULLETS = "☆👉\U0001f518\U0001f532-\U0001f53d\U0001f7e0-\U0001f7eb"  # emoji that begin an item
 EMOJI = "☀-☃☆☺☻♨♩♫♬✌✨❣❤\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff"
 
 # With the strays hidden all brackets are in pairs: patterns need not check which bracket closes which.
 INNER = f"[^\n{BRACKETS}]*+"
 PAIR = f"[{OPENERS}]{INNER}(?>[{OPENERS}]{INNER}[{CLOSERS}]{INNER})*+[{CLOSERS}]"
+SPEECHES = f"(?>(?=[「『]){PAIR}){{1,4}}"
 SHUT = f"[{CLOSERS}{STRAY_CLOSERS}]"
-LOOSE_CLOSERS = f"[{STRAY_CLOSERS}］〕｝”’〟]"
+LOOSE_CLOSERS = f"[{STRAY_CLOSERS}{re.escape(LOOSE + QUOTES)}]"
+
+TRAILERS = f"{MARKS}{ELLIPSIS}{EMOJI}{STARS}wｗ{LOOSE_CLOSERS[1:-1]}"  # up to the end of a line: no sentence of its own
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -112,9 +129,10 @@ QUOTING = [
         "産業は？と問われれば",
         "「行く。」と言った",
         unless=words(
-            "ところ とても とにかく とうとう とっさに とっくに とっとと ともかく ともあれ ともだち ともすれば"
-            " とりあえず とりわけ とたんに とつぜん とんで ときどき ときおり ときに[、は] とまど とび[あら上出]"
-            " とある[日時朝夜晩町村] となり[のにで] とおく[にのか] とはいえ とぼとぼ とげとげ とろとろ とめどなく",
+            "ところ とことん とどのつまり とても とって[もお] とっさに とっくに とっとと とにかく とうとう とくに"
+            " とくべつ とびきり とびっきり とび[あら上出] とおり[がす] とおく[にのか] ともに ともかく ともあれ ともだち"
+            " ともすれば とりあえず とりわけ とたんに とつぜん とんで ときどき ときおり ときに[、は] とまど"
+            " とある[日時朝夜晩町村店所男女] となり[のにで] とはいえ とぼとぼ とげとげ とろとろ とめどなく",
             "「行く。」|{}",
             "行く？|{}",
         ),
@@ -122,8 +140,23 @@ QUOTING = [
 ]
 
 AFTER_BRACKET = [
-    *words("[、､，,・：:／/→＝=]", "「行く。」{}来る"),
+    *words("[、､，,：:／/→＝=]", "「行く。」{}来る"),
+    rule("・[「『]", "「行く！」・「来る！」", "『行く！』・『来る！』"),
+    # after a title or a slogan; other nouns may begin a sentence: 「行くぞ！」太郎は言った
+    *words(
+        "コーナー キャンペーン シリーズ プロジェクト ツアー フェア ブーム コール ポーズ 主題歌 関連 論争 作戦 宣言"
+        " 発言 騒動 現象 計画 構想 主義 篇",
+        "「行く！」{}を見る",
+    ),
+    rule("編", "『行く！』編を見る", unless=unless("編[集み]")),
+    rule("号", "『行く！』号に乗る", unless=unless("号[泣令]")),
+    rule("版", "『行く！』版を見る", unless=unless("版画")),
+    rule("展", "『行く！』展を見る", unless=unless("展[示開望]")),
+    rule("運動", "「行く！」運動が始まる", unless=unless("運動[会着靴場]")),
+    rule("精神", "「行く！」精神で進む", unless=unless("精神[科病]")),
+    rule(f"第[{DIGIT}{NUMERALS}]++[話回巻部章集弾期作幕夜]", "『行く！』第５話を見る", "『行く！』第五話を見る"),
     rule(f"[{MARKS}{STRAY_CLOSERS}]", "「行く。」。", "「来る！」？", "「行く。」』と。"),
+    rule(r"\.(?!\.)", "「行く。」."),
     rule(f"[{ELLIPSIS}{DASHES}]*+{any_of(QUOTING)}", "「行く。」――と言った", "「行く。」……って"),
     rule("を", "「行く。」を読む"),
     rule(
@@ -188,7 +221,7 @@ AFTER_BRACKET = [
     rule("かと", "「行く。」かと思った", unless=unless("かとい")),
     rule("から", "「行く。」から始まる", unless=unless("からから からだ からす からくも からりと からっ")),
     rule("かも", "「行く。」かも知れない", unless=unless("かもめ")),
-    *words("かどうか かのよう かな[。あぁ？] か[、。？]", "「行く。」{}"),
+    *words("かどうか かのよう かな[。あぁ？?] か[、。？?]", "「行く。」{}"),
     rule("か[「『]", "「行く。」か「来る。」か、", "「行く。」か『来る。』か、"),
     *words("まで など なぞ なんぞ みたい らしい っぽ ばかり くらい ぐらい 等 的な 云々 以外", "「行く。」{}"),
     rule("なんか", "「行く。」なんか嫌いだ", unless=unless("なんか[、変怪]")),
@@ -197,7 +230,7 @@ AFTER_BRACKET = [
     rule("なの", "「行く。」なのか", unless=unless("なのに、 なので、")),
     rule("なら", "「行く。」ならいい", unless=unless("ならん ならべ ならし")),
     rule("なる", "「行く。」なる本", unless=unless("なるべく なるほ")),
-    *words("だと だろう だそう だなんて だよ だね だな[あと。] だ[。、！？]", "「行く。」{}"),
+    *words("だと だろう だそう だなんて だよ だね だな[あと。] だ[。、！？!?]", "「行く。」{}"),
     *words("だって[。！？!?]", "「行く。」{}"),
     rule("だ[っつ]た", "「行く。」だった", "「行く。」だつた", unless=unless("だ[っつ]たら")),
     *words("じゃな じゃね じゃあり", "「行く。」{}"),
@@ -215,6 +248,9 @@ AFTER_BRACKET = [
 REMARK = f"[（(][^\n{BRACKETS}]*+[)）]"
 BETWEEN = [rule(BLANK, "「行く。」 と言った"), rule(REMARK, "『待て！』（1950年）は名作だ")]
 
+# What follows the last of some 「…」 in a row if all are parts of one sentence: と and って quote only the last one.
+LISTING = any_of(rule for rule in AFTER_BRACKET if rule.pattern in [*"をのがはもにで"])
+
 CARRIES_ON = [
     rule(f"{any_of(BETWEEN)}?{any_of(AFTER_BRACKET)}", "「行く。」と言った"),
     rule(f"[（(][^\n{BRACKETS}{MARKS}]*+[)）]\n", "「山は良い。」（草枕）"),
@@ -222,16 +258,26 @@ CARRIES_ON = [
 
 # After a bare mark: nothing that can begin a sentence.
 AFTER_STOP = [
-    *words("[、､，]", "モーニング娘。{}雨"),
+    rule("(?<=[娘女]。)[、､，,]", "モーニング娘。、雨", "乙女。，雨"),
     rule(f"[のをは](?=[{NOUN}])", "モーニング娘。の新曲", "モーニング娘。を歌う", "モーニング娘。は歌う"),
 ]
 AFTER_CALL = [  # exclamations and questions may be quoted without brackets: 産業は？と問われれば
-    *words("[、､，を]", "雪山！{}雨"),
+    *words("[、､，,を]", "雪山！{}雨"),
     rule(f"[のがはにも](?=[{NOUN}])", *(f"雪山！{particle}表紙" for particle in "のがはにも")),
-    rule(any_of(QUOTING), "産業は？と問われれば"),
+    rule(
+        any_of(QUOTING),
+        "産業は？と問われれば",
+        unless=words(
+            "ってこと[はでだ] ってわけ ってか ってい[うえ] ってゆ とはいう とはいっ とは言[えっ] といっても、"
+            " ということ[はでも]、 というわけで、 というか、 というより、 というのも、 とする[とな] とすれば、"
+            " となる[とな] となれば、 と同時に、",
+            "行く？|{}",
+        ),
+    ),
     *words("など[のとをがはもで、]", "雪山？{}"),
     *words("なんて[言い思聞]", "雪山？{}"),
-    *words("かと[言い思]", "雪山？{}"),
+    *words("かと[言思]", "雪山？{}"),
+    rule("かとい", "雪山？かという", unless=words("かといって", "行く？|{}")),
 ]
 
 
@@ -250,9 +296,11 @@ ADORNMENTS = [
         "できた！(≧▽≦)ノ|やった",
         unless=[rule("[（(][a-zA-Z]++[)）]", "できた！|(oxo)やった")],
     ),
-    rule(f"[{EMOJI}]++", "すごい！😊👍|また来ます"),
+    rule(f"(?>(?![{BULLETS}])[{EMOJI}])++", "すごい！😊👍|また来ます"),
+    rule(f"[{STARS}]++(?=[\n{STRAY_CLOSERS}])", "「すごい！」☆", "すごい！☆」|次"),
+    rule(f"[{STARS}][彡ミ]", "すごい！☆彡|また来ます"),
     rule("[wｗ]++", "まじか！ｗｗｗ|それな！www|次", unless=[rule(f"[wｗ]++[{LATIN}{DIGIT}.]", "見よ！|www.jp")]),
-    rule(f"[{ELLIPSIS}]++(?=[\n{STRAY_CLOSERS}])", "驚いた！……", "驚いた！…」|次"),
+    rule(f"[{ELLIPSIS}]++(?=[\n{STRAY_CLOSERS}])", "「驚いた！」……", "驚いた！…」|次"),
 ]
 ADORNMENT = atomic(ADORNMENTS)
 
@@ -264,7 +312,8 @@ ENDED_INSIDE = [
     rule(f"(?<=[{MARKS}]{SHUT})", "「行く。」|彼は行った"),
     rule(f"(?<=[{MARKS}]{SHUT}{SHUT})", "「『来い。』」|彼は来た"),
     rule(f"(?<=[{MARKS}]{SHUT}{SHUT}{SHUT})", "「『（来い。）』」|彼は来た"),
-    rule(f"(?<=[{MARKS}][{ELLIPSIS}{EMOJI}]{SHUT})", "「えっ！…」|沈黙", "「えっ！😊」|沈黙"),
+    rule(f"(?<=[{MARKS}]{LOOSE_CLOSERS}{SHUT})", "「“行く。”」|彼は行った"),
+    rule(f"(?<=[{MARKS}][{ELLIPSIS}{EMOJI}{STARS}]{SHUT})", "「えっ！…」|沈黙", "「えっ！😊」|沈黙"),
     rule(f"(?<=[{MARKS}][{ELLIPSIS}][{ELLIPSIS}]{SHUT})", "「えっ！……」|沈黙"),
     rule(f"(?<=[{MARKS}][（(].[)）]{SHUT})", "「面白い！（笑）」|彼女は去った"),
     rule(f"(?<=[{MARKS}][（(].笑[)）]{SHUT})", "「面白い！（爆笑）」|彼女は去った"),
@@ -272,6 +321,8 @@ ENDED_INSIDE = [
 PAIR_ENDS_NOTHING = [
     rule(f"(?!{any_of(ENDED_INSIDE)})", "「行く、」彼は言った"),
     rule(f"(?={any_of(CARRIES_ON)})", "「行く。」と言った"),
+    rule(f"(?<=[！？!?][」』])(?={SPEECHES}[にを])", "「誰？」「何」に答える"),
+    rule(f"(?<=[」』])(?={SPEECHES}(?<=[{MARKS}][」』]){LISTING})", "「誰？」「何？」の声"),
 ]
 
 
@@ -284,25 +335,35 @@ GOES_ON = [  # after a run of marks
 ]
 ENDS_NOTHING = [
     rule(f"[（(][{MARKS}]++[)）]", "天才（？）少年"),  # the writer's doubt
-    rule(f"(?<=[{NOUN}])『[^\n{BRACKETS}]*+』(?=[{NOUN}{DIGIT}])", "映画『君の名は。』主題歌"),  # a title
+    rule(f"(?<=[{NOUN}])『[^\n{BRACKETS}]*+』(?=[{NOUN}{DIGIT}])", "映画『君の名は。』公開"),  # a title
+    rule(
+        f"(?<=[{NOUN}])「[^\n。{BRACKETS}]*+(?<=[！？!?])」(?=[{NOUN}{DIGIT}])",
+        "歌番組「歌おう！」出演",
+        unless=[rule(f"「[^\n{BRACKETS}]*+」[^\n。、「]{{1,12}}「", "問「行く？」|答「来る」")],
+    ),
     rule(f"{PAIR}{any_of(PAIR_ENDS_NOTHING)}", "「行く。」と言った"),
     # ! and ? between ASCII characters: code or an address
-    rule("(?<=[!-~])[!?]++(?=[0-9A-Za-z=/&%#_.~+$@-])", "https://example.com/?q=a!bを見る"),
+    rule("(?<=[!-~\n])[!?]++(?=[0-9A-Za-z=/&%#_.~+$@-])", "https://example.com/?q=a!bを見る"),
     rule("!(?==)", "a != bである"),
     rule(f"(?<=[a-z_])[!?](?= ?[をがはのにもでと][{NOUN}{LATIN}、])", "sort! を呼ぶ", "nil? と、"),
     rule(f"(?<=Yahoo)[!！](?= ?[{NOUN}{LATIN}をがはのにもで])", "Yahoo!ニュース", "Yahoo! JAPAN"),
     # ． in a number or a name, and after the number of a paragraph
     rule(f"(?<=[{LATIN}{DIGIT}])．(?=[{LATIN}{DIGIT}])", "円周率は３．１４だ"),
+    rule(f"(?<=[{NUMERALS}])．(?=[{NUMERALS}])", "円周率は三．一四だ"),
+    rule(f"(?<=[はがをにのもでとやへ、，：:（(「『～〜~±＋+－−=＝ \u3000])．(?=[{DIGIT}])", "打率は．４６５だ"),
+    rule(f"^．(?=[{DIGIT}])", "．４６５を打つ"),
+    rule(f"(?<=[{NOUN}])．(?=[{DIGIT}]{{3}}(?![{DIGIT}{HAN}]))", "打率．４６５を記録"),
     rule(f"(?<![{LATIN}][{LATIN}])(?<=[{LATIN}])．(?!\n)", "Ｊ．バッハ"),
     rule(f"(?<=^[{DIGIT}])．", "１．はじめに"),
     rule(f"(?<=^[{DIGIT}]{{2}})．", "１２．おわりに"),
     # ♪ beside characters that are not Japanese
     rule("(?<![^ -~\u3000♪♡♥\n])[♪♡♥]", "♪ラララと歌う"),
     rule('[♪♡♥]++(?= ?["-~])', "また♪ good"),
-    rule(f"[{MARKS}]++{any_of(GOES_ON)}", "産業は？と問われれば"),
+    rule(f"[{MARKS}]++(?=[{TRAILERS}]{{1,16}}+\n)", "驚いた！……", "すごい！☆", "驚いた！…。"),
+    rule(f"{RUN}{any_of(GOES_ON)}", "産業は？と問われれば"),
 ]
 ENDS = [
-    rule(f"[{MARKS}]++{ADORNMENT}*+(?>{LOOSE_CLOSERS}++{ADORNMENT}*+)?+", "雨だ！|風だ", "雨だ！」（笑）|風だ"),
+    rule(f"{RUN}{ADORNMENT}*+(?>{LOOSE_CLOSERS}++{ADORNMENT}*+)?+", "雨だ！|風だ", "雨だ！」（笑）|風だ"),
     rule(f"{PAIR}{ADORNMENT}*+", "「行く。」|彼は行った", "「行く！」（笑）|彼は行った"),
 ]
 

@@ -5,40 +5,56 @@ characters to NumPy and to str methods:
 
 1. remove what is invisible
 2. `Scan` finds the characters that matter, and the pairs of brackets; a bracket without a partner is ordinary
-3. `sentence_ends` works on the text as it was written. Most marks clearly end a sentence: 。 before an ordinary
+3. what DOUBT must not see is hidden: those brackets, quotation marks that open, the と of a word such as とても
+4. `sentence_ends` works on the text as it was written. Most marks clearly end a sentence: 。 before an ordinary
    character, any mark at the end of a line. The others are matched with DOUBT
-4. NFKC, white space, blank lines
+5. NFKC, white space, blank lines
 """
 
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import repeat
 
 import numpy as np
 
 from suzuri.streams import Block
-from suzuri.text.characters import BLANKS, REMOVED, REMOVED_RUN, code_ranges
+from suzuri.text.characters import BLANKS, HALF_WIDTH_KATAKANA, HIRAGANA, REMOVED, SPACE, code_ranges
 from suzuri.text.documents import count_lines, squeeze
+from suzuri.text.mecab import tagger
 from suzuri.text.sentence_rules import (
     CLOSERS,
+    DIGIT,
     DOUBT,
     ELLIPSIS,
     EMOJI,
+    HIDDEN,
     KIND,
+    LATIN,
+    LOOSE,
     MARKS,
     OPENERS,
     PAIRS,
-    STRAY,
+    QUOTE_KIND,
+    QUOTES,
+    STARS,
     STRAY_CLOSERS,
 )
 
-BLANK = re.compile(f"[{BLANKS}]")
+# The forms of characters for vertical text, and small ones: ︒ is 。, ﹖ is ?. The rules are about the usual forms.
+FORMS = "︐-︙︰-﹄﹇﹈﹐-﹒﹔-﹦﹨-﹫\u2329\u232a"
+SOUND_MARKS = "゛゜\u3099\u309a"  # か゛ is が
+SOUNDED = re.compile(f"[{HIRAGANA}ァ-ヺゝヽ{HALF_WIDTH_KATAKANA}][{SOUND_MARKS}]")
+
+LETTER = f"[{LATIN}{DIGIT}]"
+QUOTATION_MARK = re.compile(f"[\"＂”“„‟‘‚‛]|(?<!{LETTER})['＇’]|['＇’](?!{LETTER})")  # an apostrophe is none
+UNIT = re.compile(LETTER)  # a mark after one of these does not open: 5"
+CLOSED = re.compile(f"[”’]|.(?=[とって{SPACE}\n、､，,。をはがに])")  # it does not open if it has no partner either
 
 # What a character is, one bit each. A mark or a closing bracket with something REMARKABLE beside it is in doubt.
-LINE_END, OPENER, CLOSER, MARK, UNCLEAN, REMARKABLE, COMPATIBLE = (1 << bit for bit in range(7))
+LINE_END, OPENER, CLOSER, MARK, UNCLEAN, REMARKABLE, COMPATIBLE, QUOTE = (1 << bit for bit in range(8))
 NOTED = LINE_END | OPENER | CLOSER | MARK | UNCLEAN
 
 
@@ -52,14 +68,29 @@ def character_bits() -> np.ndarray:
         OPENER: OPENERS,
         CLOSER: CLOSERS,
         MARK: MARKS,
-        UNCLEAN: REMOVED + BLANKS,
-        REMARKABLE: f"{OPENERS}{CLOSERS}{MARKS}{STRAY_CLOSERS}］〕｝”’〟、､，をのは \u3000wｗ{ELLIPSIS}{EMOJI}",
+        UNCLEAN: f"{REMOVED}{BLANKS}{FORMS}{SOUND_MARKS}",
+        QUOTE: QUOTES,
+        REMARKABLE: f"{OPENERS}{CLOSERS}{MARKS}{STRAY_CLOSERS}{LOOSE}{QUOTES}、､，,をのは \u3000wｗ"
+        f"{ELLIPSIS}{EMOJI}{STARS}",
     }
     for bit, chars in classes.items():
         for first, last in code_ranges(chars):
             bits[first : last + 1] |= bit
     bits[[code for code in range(0x10000) if not unicodedata.is_normalized("NFKC", chr(code))]] |= COMPATIBLE
     return bits
+
+
+@cache
+def clean_codes() -> np.ndarray:
+    """What each character is before the split: 0 if it is removed. uint32 [0x110000]"""
+    codes = np.arange(sys.maxunicode + 1, dtype=np.uint32)
+    for chars, code in (BLANKS, ord(" ")), (REMOVED, 0):
+        for first, last in code_ranges(chars):
+            codes[first : last + 1] = code
+    for first, last in code_ranges(FORMS):
+        for form in range(first, last + 1):  # not NFKC: ︙ is …, which that makes ...
+            codes[form] = int(unicodedata.decomposition(chr(form)).split()[-1], 16)
+    return codes
 
 
 @cache
@@ -111,11 +142,42 @@ def find_strays(noted: Sequence[int], kinds: Sequence[int]) -> list[int]:
     return sorted(strays + stack)
 
 
-def hide(text: str, strays: Iterable[int]) -> str:
-    """The text with the brackets at these places behind their STRAY codes."""
+def opening_quotes(text: str, start: int, end: int) -> list[int]:
+    """The places of those QUOTES of a line, text[start:end], that open a quotation.
+
+    Of the marks of a kind every other one opens. If their number is odd, one after 。！？ and before と closes.
+    """
+    kinds, found = {}, []
+    for mark in QUOTATION_MARK.finditer(text, start, end):
+        kinds.setdefault(QUOTE_KIND[mark[0]], []).append(mark.start())
+    for places in kinds.values():
+        opened = None
+        for i, place in enumerate(places):
+            if text[place] not in QUOTES:
+                opened = place
+            elif opened is not None:
+                found.append(opened)
+                opened = None
+            elif (len(places) - i) % 2 and text[place - 1] in MARKS:
+                found += [] if CLOSED.match(text, place) else [place]
+            elif not UNIT.match(text, place - 1):
+                opened = place
+    return found
+
+
+@lru_cache(1 << 12)
+def begins_word(text: str) -> bool:
+    """Does the と that the text begins with, after ！ or ？, begin a word, as in 行く？とっても行けない? By MeCab."""
+    text = unicodedata.normalize("NFKC", text.partition("\n")[0])
+    word = tagger()(f"？{text}")[1].surface
+    return word not in ("と", "とて") and not text.startswith("とどな")  # there is no word とど in …！とどなる
+
+
+def hide(text: str, places: Iterable[int]) -> str:
+    """The text with the characters at these places behind their HIDDEN codes."""
     pieces, done = [], 0
-    for place in strays:
-        pieces += text[done:place], text[place].translate(STRAY)
+    for place in places:
+        pieces += text[done:place], text[place].translate(HIDDEN)
         done = place + 1
     return "".join([*pieces, text[done:]])
 
@@ -169,8 +231,33 @@ class Scan:
         self.noted[strays] = 0
         return places.tolist()
 
+    def cleaned(self) -> str:
+        """The text without invisible characters, with blanks as spaces, in the forms that the rules are about."""
+        codes = clean_codes()[self.codes]
+        codes = codes[codes != 0]
+        text = codes.tobytes().decode("utf-32-le")
+        marks = np.flatnonzero(np.isin(codes, [ord(mark) for mark in SOUND_MARKS]))
+        for sounded in {text[place - 1 : place + 1] for place in marks.tolist()}:
+            if SOUNDED.match(sounded):
+                composed = sounded.replace("゛", "\u3099").replace("゜", "\u309a")
+                text = text.replace(sounded, unicodedata.normalize("NFKC", composed))
+        return text
+
+    def hidden(self, text: str) -> list[int]:
+        """The places, ascending, of what DOUBT must not see."""
+        places, done = self.strays.copy(), 0
+        outside = (self.depth == 0) & (self.noted & (MARK | CLOSER) != 0)
+        at, noted = self.at[outside], self.noted[outside]
+        for place in at[self.bits[at + 1] & QUOTE != 0].tolist():
+            if place >= done:
+                done = text.index("\n", place)
+                places += opening_quotes(text, text.rindex("\n", 0, place), done)
+        quoting = (self.codes[at + 1] == ord("と")) & (noted & MARK != 0) & (self.codes[at] != ord("。"))
+        places += [place + 1 for place in at[quoting].tolist() if begins_word(text[place + 1 : place + 21])]
+        return sorted(places)
+
     def sentence_ends(self, text: str) -> list[int]:
-        """Where sentences end, apart from line feeds: sorted places in the text, whose strays must be hidden."""
+        """Where sentences end, apart from line feeds: sorted places in the text, in which `hidden` is hidden."""
         at, bits = self.at, self.bits
         marks = at[(self.noted & MARK != 0) & (self.depth == 0)]
         marks = marks[bits[marks + 1] != LINE_END]
@@ -222,9 +309,9 @@ def split(text: str) -> str:
     """
     scan = Scan(text := f"\n{text}" if text.endswith("\n") else f"\n{text}\n")
     if scan.unclean:
-        scan = Scan(text := BLANK.sub(" ", REMOVED_RUN.sub("", text)))
-    if scan.strays:
-        text = hide(text, scan.strays)
+        scan = Scan(text := scan.cleaned())
+    if hidden := scan.hidden(text):
+        text = hide(text, hidden)
     return trim(scan.normalized(scan.sentence_ends(text)))[1:]
 
 

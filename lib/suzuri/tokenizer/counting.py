@@ -14,6 +14,7 @@ from suzuri.content import decode
 from suzuri.processes import ordered_map
 from suzuri.streams import line_blocks
 from suzuri.text.characters import HAN, HIRAGANA, KANA_MARKS, KATAKANA
+from suzuri.text.mecab import tagger
 from suzuri.tokenizer import words
 
 BLOCK = 1 << 20  # bytes of text that a worker counts at a time: about half a second of cutting into words
@@ -99,7 +100,7 @@ def count_blocks(blocks: Iterable[bytes], kind: str, jobs: int) -> tuple[Counter
     blocks: bytes of whole lines. `jobs` processes count, this one adds up.
     """
     if kind == "wordpiece":
-        words.tagger("-Owakati")  # the dictionary is read once, before the workers are forked
+        tagger("-Owakati")  # the dictionary is read once, before the workers are forked
     total, invalid = Counter(), 0
     for counts, bad in ordered_map(partial(_count_block, COUNTED[kind][1]), blocks, jobs):
         total.update(counts)

@@ -12,26 +12,11 @@ parts, and MeCab gets each part by itself. Up to LONGEST the words are exactly t
 near a cut may differ.
 """
 
-import functools
-import os
 import unicodedata
 
-from suzuri.errors import DataError
+from suzuri.text.mecab import tagger
 
 LONGEST = 65_000  # characters; leaves 535 of the 65,535 bytes to the word after blanks
-
-
-@functools.cache
-def tagger(output: str = ""):
-    """MeCab with unidic-lite: one per process for each kind of output, since a Tagger must not be shared."""
-    import fugashi
-    import unidic_lite
-
-    folder = unidic_lite.DICDIR
-    try:
-        return fugashi.GenericTagger(f'-d "{folder}" -r "{os.path.join(folder, "mecabrc")}" {output}')
-    except RuntimeError:
-        raise DataError(folder, "MeCab cannot load it: too little memory (ulimit -v), or files are missing") from None
 
 
 def segment(lines: list[str]) -> list[str]:
