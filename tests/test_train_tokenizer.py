@@ -4,12 +4,13 @@ import itertools
 import json
 import random
 import subprocess
+import time
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.tokenizer import counting, tokenizer_folder, wordpiece_training
+from suzuri.tokenizer import counting, tokenizer_folder, unigram_training, wordpiece_training
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.tokenizer.wordpiece import continues_word, cut, letters
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -178,6 +179,16 @@ def test_the_text_of_a_piece(piece, text):
     assert letters(piece) == text and continues_word(piece) == (piece != text)
 
 
+def test_long_runs_are_cut():
+    """sentencepiece took 34 s for this line. Ordinary runs, of up to a thousand characters, are counted whole."""
+    counts = counting.count_runs(["墨は黒い" * 25_000, "あ" * 1000, "a" * 1000])
+    assert max(map(len, counts)) == 1000 and counts["あ" * 1000] == counts["a" * 1000] == 1
+    assert sum(len(run) * n for run, n in counts.items()) == 102_000
+    start = time.process_time()
+    unigram_training.learn(counts, set("墨は黒いあa"), RESERVED, 128, None)
+    assert time.process_time() - start < 10
+
+
 # --- the tool -------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +234,17 @@ def test_hardly_any_text(run_tool, tmp_path, kind, text):
     [
         (["T"], b"", 1, "train-tokenizer: standard input: no text to learn from"),
         (["T"], b"\n \n\n", 1, "train-tokenizer: standard input: no text to learn from"),
+        *(
+            (
+                ["T", "--type", kind],
+                text.encode() + b"\n\xff\n",
+                1,
+                "standard input: no text to learn from: white space, ",
+            )
+            for kind in KINDS
+            for text in ("\u3000\xa0", "\ufffd", "\x01\x7f", "\u200b\ue000")
+        ),
+        (["T", "--alphabet", "0"], "東京\n".encode(), 2, "argument --alphabet: at least 1"),
         (["T", "--vocab-size", "10"], "東京\n".encode(), 2, "--vocab-size: at least 128"),
         (["T", "--type", "bpe"], b"", 2, "invalid choice: 'bpe'"),
         (["theirs"], "東京\n".encode(), 1, "holds files but no manifest.json"),

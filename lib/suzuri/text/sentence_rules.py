@@ -359,7 +359,7 @@ ENDS_NOTHING = [
     # ♪ beside characters that are not Japanese
     rule("(?<![^ -~\u3000♪♡♥\n])[♪♡♥]", "♪ラララと歌う"),
     rule('[♪♡♥]++(?= ?["-~])', "また♪ good"),
-    rule(f"[{MARKS}]++(?=[{TRAILERS}]{{1,16}}+\n)", "驚いた！……", "すごい！☆", "驚いた！…。"),
+    rule(f"[{MARKS}]++(?=[{TRAILERS}]{{1,16}}+\n)", "驚いた！…。", "驚いた！☆。"),
     rule(f"{RUN}{any_of(GOES_ON)}", "産業は？と問われれば"),
 ]
 ENDS = [

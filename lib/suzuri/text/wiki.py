@@ -1,14 +1,15 @@
 """Articles from a dump of Wikipedia's search index (Cirrus): which records are articles, and the prose of their text.
 
 A dump is NDJSON: an action line {"index": {"_id": …}}, then the record {"title": …, "namespace": 0, "text": …}.
-`text` is the rendered page on one line, with the remains of rendering: note marks, the notes themselves,
-unexpanded templates, invisible characters.
+`text` is the rendered page on one line, with the remains of rendering: note marks, the notes themselves, lists of
+links, unexpanded templates, invisible characters. Between two blocks of the page (paragraphs, headings, notes, items of
+a list) there is a space; within a block there is none after 。, which is how prose is told from a note.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from suzuri.content import decode
 from suzuri.errors import DataError
@@ -43,7 +44,9 @@ def article(record: dict) -> tuple[str | None, str | None]:
     if text.startswith(("#", "転送先")) and REDIRECT_TEXT.match(text):
         return None, "redirect"
     title = record.get("title")
-    text = clean(text, title if isinstance(title, str) else "")
+    headings = record.get("heading")
+    headings = [h for h in headings if isinstance(h, str)] if isinstance(headings, list) else []
+    text = clean(text, title if isinstance(title, str) else "", headings)
     return (text, None) if text else (None, "empty")
 
 
@@ -121,22 +124,46 @@ def check_counts(counts: Counter) -> None:
 
 # Marks of notes, always in square brackets: [1] [注 1] [注釈 2] [出典3] [note 1] [A 1], also with the page
 # that {{Rp}} puts after them ([1]:23); and the requests of editors: [要出典] [要ページ番号] [いつ?] [リンク切れ].
-# [m] (phonetics), [0, 255], [編集] (a menu) and [中略] are text.
+# [m] (phonetics), [0, 255], [0], [要素数], [編集] (a menu) and [中略] are text.
 NOTE_MARK = re.compile(
     r"""[\[［](?:
         (?: (?: [注註][釈解]? | [脚原訳][注註] | 補[注足]? | 出典 | 文献 | 資料 | 典拠 | 参考(?:文献)? | 引用 | 備考
               | 書籍 | 新聞 | 雑誌 | 報道 | 論文 | (?:note|nb|ref|fn|n)\b\.? ) \s? \d{1,4}
           | [A-Za-zα-ωΑ-Ω*#※†] \s \d{1,4}
-          | \d+ ) [\]］] (?: : \s? \d{1,4} (?: [-–,、] \s? \d{1,4} )* (?= [\s。、\[［] | $ ) )?
-      | (?: 要 [^\[\]［］]{1,40} | [^\[\]［］\x00-\x7f]{1,20} [?？] | [^\[\]［］]{1,20} 語版
-          | (?: リンク切れ | リンク修正 | 出典無効 | 信頼性要検証 | 非一次資料 | 疑問点 | 脚注の使い方 )
-            [^\[\]［］]{0,40}
-        ) [\]］] )""",
+          | [1-9１-９]\d* ) [\]］]
+          (?: : \s? \d{1,4} (?: [-–,、] \s? \d{1,4} )* (?= [\s。、\[［] | $ ) )?
+      | (?: 要(?: (?:高次|医学的?|信頼できる)?出典 | 検証 | (?:ページ|頁)番号 | (?:追加)?記述 | 追記
+               | 加筆 | 説明 | 解説 | 詳細 | 曖昧さ回避 | 文献特定 | 非?[一二]次資料 | リンク修正
+               | 校閲 | 改訳 | 翻訳 | 更新 | 確認 | 校正 | 推敲 | 脚注 )
+          | 出典無効 | 信頼性要検証 | 非一次資料 | 独自研究 | 中立的な観点 | 正確性 | 疑問点 | リンク(?:切れ|修正)
+          | 脚注の使い方 | 誰 | いつ | どこ | どの | どう | なぜ | 何 | 時期 | 出典 (?=[?？])
+        ) (?: (?<=[誰つこのうぜ何]) [^\[\]［］\x00-\x7f]{0,15} [?？]
+          | (?<![誰つこのうぜ何]) (?: [^\w\[\]［］] [^\[\]［］]{0,40} | 範囲 | 科学 | 詳細情報 | が?必要 | [?？] )? )
+        [\]］]
+      | (?!日本) [^\[\]［］]{1,20} 語版 [\]］] )""",
     re.VERBOSE | re.IGNORECASE,
 )
-# The list of notes that ends a page: ` ^ 『広辞苑』… ^ a b c “公式サイト”…`, to the end of the text. A caret between
-# two operands (`a ^ b`) does not begin it, nor does a caret that the sentence is about (`^ は再定義できる`).
-FOOTNOTES = re.compile(r"(?:^|\s)\^\s(?![はがをのにでと])(?!(?<=[a-zA-Z0-9)\]]\s\^\s)[(a-zA-Z0-9])")
+# The caret before a note of a list, ` ^ 『広辞苑』… ^ a b c “公式サイト”…`, but not one between two operands (`a ^ b`)
+# nor one that the sentence is about (`^ は再定義できる`).
+CARET = re.compile(r"(?:^|\s)\^\s(?![はがをのにでと])(?!(?<=[a-zA-Z0-9)\]]\s\^\s)[(a-zA-Z0-9])")
+SOURCE = re.compile(r"\s?\^\s+(?:(?:[a-z]\s){2,}|(?:[a-z]\s)*(?:[『“\"《\[]|https?:|前掲|同[書上前]|脚注|ISBN))")
+PROSE = re.compile("[ぁ-ん]。")  # an entry of a bibliography ends otherwise: 2001年。
+BLOCK_OF_PROSE = re.compile(r"[。！？!?]\s.*[ぁ-ん]。", re.DOTALL)  # after the end of another
+LAST_SENTENCE = re.compile(r".*[。！？!?][」』）)]*(?=\s)", re.DOTALL)
+# Headings of sections without prose at the end of a page.
+TAIL = (
+    "(?:脚注|注釈|注記|出典|参考(?:文献|資料|図書)|関連(?:項目|書籍|文献|リンク)|外部(?:リンク|サイト)"
+    "|(?<=.)[・、と/ ](?=.))+"
+)
+TAIL_ONLY = re.compile(TAIL)
+TAIL_HEADING = re.compile(rf"(?:^|(?<=[。．.！？!?」』）)\]]))\s*{TAIL}(?:\[編集\])?(?=\s|$)")
+BEFORE_NOTES = re.compile(rf"(?:^|[。．.！？!?）)」』”\]]|\s{TAIL}(?:\[編集\])?)\s*$")
+REGISTER = re.compile(r"\s?「?https?://[^\s」]*」?\s?から取得.*|(?:^|\s)(?:隠し)?カテゴリ\s?[:：].*", re.DOTALL)
+STUB = re.compile(
+    r"\s?この(?:項目|記事|ページ|節)は、?[^。\s]{0,60}書きかけの?(?:項目|記事|ページ|節|もの)?です。"
+    r"(?:この(?:項目|記事|ページ|節)を[^。]{0,20}加筆[^。]{0,30}(?:求めて(?:い|おり)ます|ください|下さい)"
+    r"(?:[（(][^（）()。]*[）)])?。?)?"
+)
 TEMPLATE = re.compile(r"\{\{+[^{}]+\}\}+")  # an innermost one
 REF = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref>")
 FILE_LINK = re.compile(r"\[\[(?:ファイル|画像|File|Image|Category|カテゴリ):[^\[\]]*\]\]", re.IGNORECASE)
@@ -145,8 +172,10 @@ NAVIGATION = re.compile(
 )
 
 
-def clean(text: str, title: str = "") -> str:
+def clean(text: str, title: str = "", headings: Sequence[str] = ()) -> str:
     """The prose of a page's `text`; a run of blanks becomes one space, line ends stay.
+
+    headings: of the sections of the page, if they are known.
 
     Most pages need few of the regular expressions. The test before each takes a tenth of its time, and the search for
     a single character before that test takes a fifth of the test's. str.isprintable does not notice some invisible
@@ -170,12 +199,68 @@ def clean(text: str, title: str = "") -> str:
         if "[[" in text:
             text = FILE_LINK.sub("", text)
         text = NOTE_MARK.sub("", text)
-    if "^" in text and (tail := FOOTNOTES.search(text)):
-        text = text[: tail.start()]
-    text = text.strip()
+    text = without_tail(text.strip(), headings)
     if " > " in text[:300] or text.startswith(("ナビ", "検索", "出典")):
         text = without_navigation(text, title)
     return text if text is spaced else single_spaced(text)
+
+
+def without_tail(text: str, headings: Sequence[str]) -> str:
+    """The text without the sections at its end that hold no prose (notes, sources, links), categories and notices.
+
+    With `headings` these sections are those with a heading as in TAIL that no other follows. They begin where it is in
+    the text; if, as in newer dumps, it is not, what follows the last sentence is links. Without, a heading as in TAIL
+    after the last prose begins them.
+    """
+    rest = text[end_of_prose(text) :]
+    if "カテゴリ" in rest or "から取得" in rest:
+        text = text[: len(text) - len(rest)] + REGISTER.sub("", rest)
+    if "書きかけ" in text[-300:]:
+        text = STUB.sub("", text).rstrip()
+    tails, end = [], len(text)
+    for heading in reversed(headings):
+        if not TAIL_ONLY.fullmatch(heading):
+            break
+        tails.append(heading)
+        places = [m.start() for m in re.finditer(rf"(?:^|\s){re.escape(heading)}(?:\[編集\])?(?=\s|$)", text[:end])]
+        end = places[-1] if places else end
+    if end < len(text):
+        text = text[:end]
+    elif tails and any(re.search("項目|リンク|サイト|参考|書籍|文献", heading) for heading in tails):
+        text = last[0] if (last := LAST_SENTENCE.match(text)) else text
+    if "^" in text:
+        text = without_notes(text, bool(tails))
+    if not headings and (found := TAIL_HEADING.search(text, end_of_prose(text))):
+        text = text[: found.start()]
+    return text.rstrip()
+
+
+def end_of_prose(text: str) -> int:
+    """Where the last sentence of prose ends."""
+    at = len(text)
+    while (at := text.rfind("。", 0, at)) > 0:
+        if PROSE.match(text, at - 1):
+            return at + 1
+    return 0
+
+
+def without_notes(text: str, expected: bool) -> str:
+    """The text without the list of notes that reaches its end. `expected`: the page has a section of notes.
+
+    Going back from the end, a note is one block: after its 。 and a blank there is no more prose. If no such section is
+    known, it names a source or is short. The first one follows a sentence or a heading, or begins as a source does.
+    """
+    starts, end = [], len(text)
+    for start in reversed([caret.start() for caret in CARET.finditer(text)]):
+        note = text[start:end]
+        if BLOCK_OF_PROSE.search(note) or not (expected or SOURCE.match(note) or len(PROSE.findall(note)) <= 3):
+            break
+        starts.append(start)
+        end = start
+    for start in reversed(starts):
+        if BEFORE_NOTES.search(text[max(0, start - 20) : start]) or SOURCE.match(text, start):
+            return text[:start]
+    return text
 
 
 def single_spaced(text: str) -> str:

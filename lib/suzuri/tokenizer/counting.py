@@ -24,7 +24,10 @@ BLOCK = 1 << 20  # bytes of text that a worker counts at a time: about half a se
 # training on counted runs is training on the sentences, with each repeated run given once.
 # 〇, which is a kanji to sentencepiece too, is kept apart: in a run (三〇年) it would change the vocabularies.
 _JAPANESE = HIRAGANA + KATAKANA + KANA_MARKS + HAN.replace("〇", "")
-_RUN = re.compile(f" ?[{_JAPANESE}]+| ?[^{_JAPANESE} ]+| ")
+# sentencepiece's time grows with the square of a repetitive run (墨は黒い 25,000 times in a row: half a minute), so a
+# run is cut at LONGEST_RUN characters, more than a sentence has.
+LONGEST_RUN = 1000
+_RUN = re.compile(f" ?[{_JAPANESE}]{{1,{LONGEST_RUN}}}| ?[^{_JAPANESE} ]{{1,{LONGEST_RUN}}}| ")
 
 
 class TextBlocks:

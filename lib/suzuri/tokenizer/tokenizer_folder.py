@@ -12,6 +12,7 @@ and beside it a tokenizer_config.json. A piece's id is its place in the vocabula
 import hashlib
 import json
 import os
+import unicodedata
 from functools import cached_property
 
 from suzuri.errors import DataError
@@ -134,13 +135,15 @@ def learn(kind: str, counts: dict[str, int], alphabet: int, size: int, folder: s
     """(pieces, number of characters among them), learned from the counts that counting.count_blocks gives.
 
     Characters leave room for pieces: with their ## forms they take at most two thirds of a small vocabulary,
-    a half for unigram. `folder` is for a scratch file.
+    a half for unigram. `folder` is for a scratch file. Raises DataError if there is nothing visible in the text.
     """
     from suzuri.tokenizer import counting, unigram_training, wordpiece_training
 
     reserved = SPECIAL + UNUSED
     room = (size - len(reserved)) // {"wordpiece": 3, "char": 1, "unigram": 2}[kind]
     characters = counting.choose_alphabet(counting.sum_characters(counts), min(alphabet, room))
+    if all(unicodedata.category(c)[0] in "CZ" for c in characters):  # controls, private use, white space …
+        raise DataError("standard input", "no text to learn from: white space, controls and invalid bytes only")
     if kind == "unigram":
         return unigram_training.learn(counts, characters, reserved, size, folder), len(characters)
     if kind == "char":
