@@ -156,7 +156,7 @@ AFTER_BRACKET = [
     rule("精神", "「行く！」精神で進む", unless=unless("精神[科病]")),
     rule(f"第[{DIGIT}{NUMERALS}]++[話回巻部章集弾期作幕夜]", "『行く！』第５話を見る", "『行く！』第五話を見る"),
     rule(f"[{MARKS}{STRAY_CLOSERS}]", "「行く。」。", "「来る！」？", "「行く。」』と。"),
-    rule(r"\.(?!\.)", "「行く。」."),
+    rule(r"\.(?!\.)", "「行く。」.それ"),
     rule(f"[{ELLIPSIS}{DASHES}]*+{any_of(QUOTING)}", "「行く。」――と言った", "「行く。」……って"),
     rule("を", "「行く。」を読む"),
     rule(
