@@ -119,12 +119,12 @@ $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 	@pack-sample $(SAMPLE) $(@D)
 
 $(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call sampled,$(CC100_JA_URL)) | $(VENV)
-	$(call say,download-cc100-ja: $(CC100_JA_URL))
+	$(call say,download-cc100-ja: $(call hide,$(CC100_JA_URL)))
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(CC100_JA_URL)) $@
 
 $(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki $(call sampled,$(JAWIKI_URL)) | $(VENV)
-	$(call say,download-jawiki: $(JAWIKI_URL))
+	$(call say,download-jawiki: $(call hide,$(JAWIKI_URL)))
 	@mkdir -p $(DATA)/raw
 	@fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) $(@D)
 

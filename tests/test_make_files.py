@@ -121,6 +121,16 @@ def test_what_recipes_quote_arrives_whole(tmp_path, monkeypatch, value):
     assert not list(tmp_path.rglob("PWN*"))
 
 
+def test_a_password_in_a_url_is_neither_shown_nor_kept(tmp_path):
+    url = "CC100_JA_URL=http://me:secret@127.0.0.1:9/ja.txt.xz"
+    _, out, err = make("-n", "download-cc100-ja", f"DATA={tmp_path}/data", url)
+    assert "== download-cc100-ja: http://127.0.0.1:9/ja.txt.xz" in out
+    assert "echo" not in "".join(line for line in (out + err).splitlines() if "secret" in line)
+    make(f"{tmp_path}/data/.stamps/raw-cc100-ja", f"DATA={tmp_path}/data", url)
+    stamp = (tmp_path / "data/.stamps/raw-cc100-ja").read_text()
+    assert stamp == "CC100_JA_URL=http://127.0.0.1:9/ja.txt.xz\n"
+
+
 @pytest.mark.parametrize("goal", ["a;touch PWN", "build-dataset-$(touch PWN)", "x$(shell touch PWN)", "`touch`", "a%b"])
 def test_a_goal_is_not_a_command(tmp_path, monkeypatch, goal):
     monkeypatch.chdir(tmp_path)

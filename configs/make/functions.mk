@@ -17,6 +17,9 @@ options = $(foreach word,$(1),$(2) $(call quote,$(word)))
 # Without white space at the ends: GNU Make 4.3 sometimes leaves the last newline of what $(file <NAME) reads.
 same = $(call equal,x$(strip $(1))x,x$(strip $(2))x)
 equal = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
+# A URL without user:password@, to be shown or kept.
+hide = $(if $(and $(findstring ://,$(1)),$(findstring @,$(1))),$(shell \
+  printf %s $(call quote,$(1)) | sed "s,//[^/]*@,//,"),$(1))
 say = @echo $(call quote,== $(1)) >&2
 disk = @check-disk --for $(1)
 # $(call limit,--flag,AMOUNT): nothing for 0, which means "all there is".

@@ -4,7 +4,7 @@
 # written while make reads its files: `make -n X=…` changes nothing. The first stamp of a source is dated 1970, so
 # that a file that you put under raw/ yourself is newer and is taken as it is.
 
-settings = $(foreach v,$(SETTINGS.$(1)),$(v)=$($(v)))
+settings = $(foreach v,$(SETTINGS.$(1)),$(v)=$(call hide,$($(v))))
 
 .SECONDEXPANSION:
 $(DATA)/.stamps/%: $$(if $$(call same,$$(file <$$@),$$(call settings,$$*)),,FORCE)
