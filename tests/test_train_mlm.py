@@ -265,13 +265,19 @@ def test_what_is_beside_the_checkpoints(finished, tmp_path, cut):
         return
     if cut == "settings":
         (part / "checkpoints/run.json").write_text('{"optim": "ad')
-        said = "run.json: not JSON"
-    else:
-        other = make_inputs(tmp_path / "other", model={"hidden_size": 27} if cut == "other model" else {})
-        run(*other, "--set", "max_steps=14", *(["--set", "seed=1"] if cut == "other run" else []))
-        (name,) = checkpoint_names(tmp_path / "other/out")
-        shutil.copy(tmp_path / "other/out/checkpoints" / name, part / "checkpoints")
-        said = f"{name}: is a checkpoint of another run; move it away"
+        stderr = run(*args, "--set", "seed=1", status=1)
+        assert "run.json: damaged, and the settings may not be those of this run; start again" in stderr
+        assert "run.json: damaged; made again" in run(*args) and weights(out) == weights(finished[0] / "out")
+        (checkpoint_path,) = (out / "checkpoints").glob("step-*")
+        checkpoint_path.write_bytes(b"garbage")
+        stderr = run(*args, "--set", "max_steps=14", status=1)
+        assert "is finished and has no sound checkpoint to extend" in stderr
+        return
+    other = make_inputs(tmp_path / "other", model={"hidden_size": 27} if cut == "other model" else {})
+    run(*other, "--set", "max_steps=14", *(["--set", "seed=1"] if cut == "other run" else []))
+    (name,) = checkpoint_names(tmp_path / "other/out")
+    shutil.copy(tmp_path / "other/out/checkpoints" / name, part / "checkpoints")
+    said = f"{name}: is a checkpoint of another run; move it away"
     stderr = run(*args, "--set", "max_steps=14", status=1)
     assert said in stderr and len(stderr.splitlines()) == 1 and not out.exists()
 

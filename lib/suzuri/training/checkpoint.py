@@ -113,9 +113,10 @@ def sync_folder(folder: str) -> None:
         os.close(fd)
 
 
-def newest(folder: str, run: str, most: int | None = None) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+def newest(folder: str, run: str | None, most: int | None = None) -> tuple[str, dict[str, Any]] | tuple[None, None]:
     """(path, state) of the newest sound checkpoint of at most `most` steps, or (None, None); damaged ones are passed
-    over with a warning. Raises DataError for a checkpoint of another run than `run`, which is in its state.
+    over with a warning. Raises DataError for a checkpoint of another run than `run`, which is in its state
+    (None: any).
     """
     for path in checkpoints(folder):
         if most is not None and step_of(path) > most:
@@ -132,7 +133,7 @@ def newest(folder: str, run: str, most: int | None = None) -> tuple[str, dict[st
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
             note(f"{path}: damaged ({' '.join(str(e).split())[:200]}); passed over")
             continue
-        if state.get("run", run) != run:
+        if run is not None and state.get("run", run) != run:
             raise DataError(path, "is a checkpoint of another run; move it away")
         return path, state
     return None, None

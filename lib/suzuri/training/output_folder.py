@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedModel
@@ -13,6 +14,7 @@ from suzuri.errors import DataError
 from suzuri.files import named, read_json, replacing, sha256, unlink_quietly
 from suzuri.folders import NewFolder, refuse_others_folder
 from suzuri.manifest import MANIFEST, read_manifest, write_manifest
+from suzuri.progress import note
 from suzuri.shards.checksums import check_sums
 from suzuri.tokenizer.untrusted import weights_files
 from suzuri.training import checkpoint
@@ -97,25 +99,43 @@ class OutputFolder:
         self.new.begin(keep=True)
         if not os.path.exists(path):  # written last
             self.new.clear()
-            finished = os.path.join(self.output, CHECKPOINTS)
+            before = self.fresh_settings()
             if os.path.exists(os.path.join(self.output, MANIFEST)):
-                if not checkpoint.checkpoints(finished):
+                finished = os.path.join(self.output, CHECKPOINTS)
+                if checkpoint.newest(finished, None)[0] is None:
                     raise DataError(
                         self.output, "is finished and has no sound checkpoint to extend; continue it with --init"
                     )
                 leave_out = shutil.ignore_patterns(MANIFEST, SETTINGS)
                 shutil.copytree(self.output, self.part, dirs_exist_ok=True, ignore=leave_out)
+                before = self.read_settings(finished)
             os.makedirs(self.checkpoints, exist_ok=True)
-            kept = os.path.join(finished, SETTINGS)
-            begun = self.settings | {"run": value_sha256(self.settings)[:16]}
-            self.write_json(SETTINGS, read_json(kept) if os.path.exists(kept) else begun)
-        before = read_json(path)
-        if not isinstance(before, dict) or not isinstance(before.get("changes", []), list):
-            raise DataError(path, f"damaged; {self.start_again}")
+            self.write_json(SETTINGS, before)
+        before = self.read_settings(self.checkpoints)
         self.changes = before.get("changes", [])
         if self.start_from and (changed := self.differences(before)):
             self.change(changed, before)
         self.refuse_changes(before, self.part)
+
+    def fresh_settings(self) -> dict[str, Any]:
+        """What run.json holds when a run begins."""
+        return self.settings | {"run": value_sha256(self.settings)[:16]}
+
+    def read_settings(self, checkpoints: str) -> dict[str, Any]:
+        """The run.json of a folder of checkpoints. A damaged one is made again if these say that they were begun with
+        the settings that are wanted now.
+        """
+        path = os.path.join(checkpoints, SETTINGS)
+        with suppress(DataError, FileNotFoundError):
+            before = read_json(path)
+            if isinstance(before, dict) and isinstance(before.get("changes", []), list):
+                return before
+        before, state = self.fresh_settings(), checkpoint.newest(checkpoints, None)[1] or {}
+        if state.get("run") != before["run"]:
+            raise DataError(path, f"damaged, and the settings may not be those of this run; {self.start_again}")
+        note(f"{path}: damaged; made again")
+        self.write_json(SETTINGS, before)
+        return before
 
     @property
     def run(self) -> str:
