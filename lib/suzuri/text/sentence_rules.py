@@ -41,13 +41,13 @@ STRAY_CLOSERS = "".join(chr(HIDDEN[ord(c)]) for c in CLOSERS)
 LOOSE = "]}］｝≫»›❜❞〕〗〙〛〞〟｠༻༽᚜⁆⁾₎⌉⌋❩❫❭❯❱❳❵⟆⟧⟩⟫⟭⟯⦄⦆⦈⦊⦌⦎⦐⦒⦔⦖⦘⧙⧛⧽⸃⸅⸊⸍⸝⸡⸣⸥⸧⸩⹖⹘⹚⹜﴾"
 
 MARKS = "。｡！？!?‼⁇⁈⁉❗❓❕❔．♪♡♥"  # a run of these stays together
-RUN = f"[{MARKS}](?>[{MARKS}]|\\.(?!\\.))*+"  # perhaps with a point that has been ．
 CALL = "[！？!?‼⁇⁈⁉❗❓❕❔♪♡♥]"
 BLANK = f"[{SPACE}]"
 ELLIPSIS = "…‥."  # which NFKC makes a run of points
 DASHES = "―—─–"
 LATIN = "A-Za-zＡ-Ｚａ-ｚ"
 DIGIT = "0-9０-９"
+RUN = f"[{MARKS}](?>[{MARKS}]|\\.(?![.{LATIN}]))*+"  # perhaps with a point that has been ．
 NUMERALS = "〇一二三四五六七八九"
 NOUN = f"{HAN}{KATAKANA}ー"  # what a noun begins with; hiragana may be the first word of a sentence
 STARS = "☆★"

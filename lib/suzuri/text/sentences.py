@@ -274,14 +274,22 @@ class Scan:
         return sorted(ends)
 
     def normalized(self, ends: list[int]) -> str:
-        """The text with a line feed at each of the `ends`, in NFKC."""
+        """The text with a line feed at each of the `ends`, in NFKC, with white space as `trim` leaves it."""
         codes = self.codes.copy()
         places = np.flatnonzero(self.bits & COMPATIBLE != 0)
         codes[places] = compatible_codes()[codes[places]]
-        text = np.insert(codes, ends, ord("\n")).tobytes().decode("utf-32-le")
         left = codes[places]
+        codes = np.insert(codes, ends, ord("\n"))
+        blanks = np.flatnonzero(codes == ord(" "))
+        codes = np.delete(codes, blanks[(codes[blanks + 1] == ord(" ")) | (codes[blanks + 1] == ord("\n"))])
+        blanks = np.flatnonzero(codes == ord(" "))
+        codes = np.delete(codes, blanks[codes[blanks - 1] == ord("\n")])
+        text = codes.tobytes().decode("utf-32-le")
         for char in map(chr, set(left[character_bits()[left] & COMPATIBLE != 0].tolist())):
-            text = text.replace(char, unicodedata.normalize("NFKC", char))
+            normal = unicodedata.normalize("NFKC", char)
+            text = text.replace(char, normal)
+            if " " in normal:  # ¨ is a space and a combining mark
+                text = trim(text)
         if not unicodedata.is_normalized("NFKC", text):  # what composes with its neighbours, or is beyond the BMP
             lines = text.split("\n")
             for i, done in enumerate(map(unicodedata.is_normalized, repeat("NFKC"), lines)):
@@ -312,7 +320,7 @@ def split(text: str) -> str:
         scan = Scan(text := scan.cleaned())
     if hidden := scan.hidden(text):
         text = hide(text, hidden)
-    return trim(scan.normalized(scan.sentence_ends(text)))[1:]
+    return scan.normalized(scan.sentence_ends(text))[1:]
 
 
 def split_block(block: Block) -> tuple[bytes, tuple[int, int, int, int]]:
