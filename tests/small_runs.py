@@ -131,13 +131,13 @@ def run(*args, status=0):
     return stderr
 
 
-def run_warm(tool, *args, stdin=b"", status=0):
+def run_warm(tool, *args, stdin=b"", status=0, cwd=None):
     """conftest's run_tool, for a tool that imports torch: forked like train-mlm above."""
     with tempfile.TemporaryDirectory() as folder:
         files = {fd: os.path.join(folder, str(fd)) for fd in range(3)}
         for fd, path in files.items():
             Path(path).write_bytes(b"" if fd else stdin.encode() if isinstance(stdin, str) else stdin)
-        process = fork_server().Process(target=warm.main, args=(tool, [str(a) for a in args], files))
+        process = fork_server().Process(target=warm.main, args=(tool, [str(a) for a in args], files, cwd))
         process.start()
         process.join()
         out, err = (Path(files[fd]).read_bytes() for fd in (1, 2))

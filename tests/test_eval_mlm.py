@@ -125,7 +125,8 @@ def test_a_shard_of_another_tokenizer(models, run_tool, tmp_path):
     folder, shard = tmp_path / "model", tmp_path / "x.safetensors"
     shutil.copytree(models["wordpiece"], folder)
     run_tool("pack-tokens", "--tokenizer", folder, shard, stdin="硯で墨をする。\n")
-    manifest = {"format": "suzuri-manifest/1", "settings": {"tokenizer": "0" * 64}}
+    manifest = {"format": "suzuri-manifest/1", "settings": {"tokenizer": "0" * 64}, "unlisted": []}
+    manifest |= {key: {} for key in ("inputs", "outputs", "counts")}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert b"packed with tokenizer_sha256" in run_warm("eval-mlm", folder, shard, status=1).stderr
 
@@ -312,7 +313,7 @@ def outside(folder):
         (lambda f: (f / "config.json").write_text('{"model_type": "bert", "hidden_size": "x"}'), "does not give"),
     ],
 )
-def test_nothing_in_a_folder_is_run(models, run_tool, tmp_path, spoil, said):
+def test_nothing_in_a_folder_is_run(models, tmp_path, spoil, said):
     """Not even if somebody says yes."""
     folder = tmp_path / "model"
     shutil.copytree(models["wordpiece"], folder)
@@ -320,7 +321,7 @@ def test_nothing_in_a_folder_is_run(models, run_tool, tmp_path, spoil, said):
     commands = [("fill-mask", folder), ("eval-mlm", folder), ("compare-models", "--pairs", "pairs.tsv", folder)]
     (tmp_path / "pairs.tsv").write_text("墨がある。\t墨をある。\n")
     for command in commands[: 3 if said.startswith("config.json: wants") else 1]:
-        stderr = run_tool(*command, stdin=b"y\n" * 100, status=1, cwd=tmp_path).stderr.decode()
+        stderr = run_warm(*command, stdin=b"y\n" * 100, status=1, cwd=tmp_path).stderr.decode()
         assert said in stderr and stderr.count("\n") == 1
     assert not list(tmp_path.rglob("PWNED"))
 

@@ -495,6 +495,7 @@ def test_models_come_after_what_they_began_with(tmp_path):
         folder.mkdir(parents=True)
         inputs = {"../../shards/x.safetensors": "0" * 64, **({f"../{init}": "0" * 64} if init else {})}
         manifest = {"format": "suzuri-manifest/1", "inputs": inputs, "outputs": {}, "counts": {}, "settings": {}}
+        manifest |= {"unlisted": []}
         (folder / "manifest.json").write_text(json.dumps(manifest))
     assert [(m.name, m.init) for m in data_reader.models(tmp_path)] == [("b", None), ("c", "b"), ("a", "c")]
 
@@ -504,6 +505,7 @@ def test_a_folder_of_fetched_files_is_one_source(tmp_path):
     folder.mkdir(parents=True)
     outputs = {f"{n}.json.bz2": {"bytes": 100, "sha256": "0" * 64} for n in range(3)}
     manifest = {"format": "suzuri-manifest/1", "outputs": outputs, "settings": {"source": "https://example.org/"}}
+    manifest |= {"inputs": {}, "counts": {}, "unlisted": []}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert data_reader.sources(tmp_path) == [("jawiki", "https://example.org/", 300, None)]
 

@@ -18,12 +18,14 @@ if "pytest" not in sys.modules:  # in the process to fork from
     import transformers.models.bert.modeling_bert  # noqa: F401
 
 
-def main(tool, args, files):
+def main(tool, args, files, cwd=None):
     """bin/TOOL with `args`. `files`: {file descriptor: path}, for those of 0, 1, 2 that are not to be inherited.
 
     For train-mlm, an argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
     """
     assert os.getpid() != IMPORTED_IN, "not forked from the process that has imported torch"
+    if cwd:
+        os.chdir(cwd)
     for fd, path in files.items():
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND if fd else os.O_RDONLY), fd)
     sys.stdin, sys.stdout, sys.stderr = (

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from suzuri import __version__
+from suzuri.errors import DataError
 from suzuri.files import read_json
 from suzuri.manifest import MANIFEST, read_manifest
 from suzuri.training.inputs import TrainingInputs
@@ -145,8 +146,15 @@ def sources_of(folder: str) -> Iterator[tuple[str, str, str]]:
         if os.path.isdir(path):
             yield from sources_of(path)
         else:
-            record = read_json(f"{path}.json") if os.path.isfile(f"{path}.json") else {}
-            yield f"`{os.path.basename(path)}`", public(record.get("url", "")), f"`{digest[:16]}…`"
+            yield f"`{os.path.basename(path)}`", public(recorded_url(path)), f"`{digest[:16]}…`"
+
+
+def recorded_url(path: str) -> str:
+    """The URL in fetch-url's record beside a file; empty if there is none, or another file of that name."""
+    try:
+        return str(read_json(f"{os.path.realpath(path)}.json")["url"])
+    except (DataError, OSError, KeyError, TypeError):
+        return ""
 
 
 def public(url: str) -> str:
