@@ -4,9 +4,11 @@ FROM debian:bookworm-slim
 
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 LC_ALL=C.UTF-8
 
+# gcc and the headers are for torch.compile: triton builds a small C program when it is first used.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       python3 python3-venv make ca-certificates xz-utils bzip2 zstd procps \
+      gcc libc6-dev python3-dev \
  && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid 1000 suzuri \
