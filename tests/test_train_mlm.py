@@ -640,7 +640,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
-        loop.folder.begin()
+        loop.folder.begin([])
         loop.resume()
         loss, _ = runner.train_step(0, runner.batches.of_step(0))
         first = time.process_time() - begun
@@ -652,7 +652,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
-        loop.folder.begin()
+        loop.folder.begin([])
         loop.resume()
         assert loop.step == 1
         last = runner.inputs.axis.num_chunks // 4 - 1

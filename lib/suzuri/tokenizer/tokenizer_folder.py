@@ -32,12 +32,17 @@ class TokenizerFolder:
         self.path = path
 
     def refuse_damaged(self) -> None:
-        """Raise DataError if a file is not as the folder's manifest says, where there is one."""
+        """Raise DataError if a file of the tokenizer is not as the folder's manifest says, where there is one.
+
+        In a model's folder the card is its owner's to change, and the weights are checked when they are loaded.
+        """
         if os.path.exists(os.path.join(self.path, MANIFEST)):
             for name, recorded in read_manifest(self.path)["outputs"].items():
                 path = os.path.join(self.path, name)
+                if name in ("README.md", "config.json", "generation_config.json") or name.endswith(".safetensors"):
+                    continue
                 if not os.path.exists(path) or sha256(path) != recorded["sha256"]:
-                    raise DataError(path, f"damaged: not as {MANIFEST} says; remove the folder and train it again")
+                    raise DataError(path, f"damaged: not as {MANIFEST} says; remove the folder and make it again")
 
     @cached_property
     def config(self) -> dict:
@@ -201,6 +206,7 @@ def load(folder: str):
     import transformers
 
     refuse_unsafe(folder)
+    TokenizerFolder(folder).refuse_damaged()
     name = TokenizerFolder(folder).config.get("tokenizer_class") or "AutoTokenizer"
     kind = getattr(transformers, str(name), None)
     if not hasattr(kind, "from_pretrained"):

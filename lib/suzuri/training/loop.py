@@ -62,8 +62,7 @@ class TrainingLoop:
                     self.folder.touch()
                 return 0
             if self.ranks.is_first:
-                self.folder.begin()
-                self.folder.check_shards(self.inputs.shard_files)
+                self.folder.begin(self.inputs.shard_files)
             self.ranks.wait()
             self.resume()
             if self.ranks.is_first:

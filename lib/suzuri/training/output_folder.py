@@ -91,12 +91,16 @@ class OutputFolder:
         """Make OUTPUT newer than its inputs, so that make has nothing left to do."""
         os.utime(os.path.join(self.output, MANIFEST))
 
-    def begin(self) -> None:
-        """Make OUTPUT.part or take over an existing one, locked. A finished run that is too short is copied there."""
+    def begin(self, shards: list[str]) -> None:
+        """Check the shards, and make OUTPUT.part or take over an existing one, locked.
+
+        A finished run that is too short is copied there.
+        """
         path = os.path.join(self.checkpoints, SETTINGS)
         if os.path.exists(path):
             open(os.path.join(self.part, self.new.marker), "a").close()  # it is ours, without a marker or with one
         self.new.begin(keep=True)
+        sums = self.checked_sums(shards)
         if not os.path.exists(path):  # written last
             self.new.clear()
             before = self.fresh_settings()
@@ -111,6 +115,7 @@ class OutputFolder:
                 before = self.read_settings(finished)
             os.makedirs(self.checkpoints, exist_ok=True)
             self.write_json(SETTINGS, before)
+        self.write_json(SUMS, sums)
         before = self.read_settings(self.checkpoints)
         self.changes = before.get("changes", [])
         if self.start_from and (changed := self.differences(before)):
@@ -193,13 +198,19 @@ class OutputFolder:
             way = "go back to a checkpoint with --from, " if key in CHANGEABLE else ""
             raise DataError(folder, f"was begun with another {what}; set it back, {way}or {self.start_again}")
 
-    def check_shards(self, paths: list[str]) -> None:
-        """check_sums() of the shards; the sums are kept, so that a file is only read again when it has changed."""
+    def checked_sums(self, shards: list[str]) -> dict[str, Any]:
+        """check_sums() of the shards; the sums are kept, so that a file is only read again when it has changed.
+
+        A run whose shards are damaged has not begun: run.json would hold what it found in them.
+        """
         path = os.path.join(self.checkpoints, SUMS)
         known = read_json(path) if os.path.exists(path) else {}
-        sums = check_sums(paths, known if isinstance(known, dict) else {})
-        if sums != known:
-            self.write_json(SUMS, sums)
+        try:
+            return check_sums(shards, known if isinstance(known, dict) else {})
+        except DataError:
+            if not os.path.exists(os.path.join(self.checkpoints, SETTINGS)):
+                self.new.discard()
+            raise
 
     def finish(
         self,
