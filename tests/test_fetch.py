@@ -255,6 +255,12 @@ def test_credentials(run_tool, site, target):
     assert b"s3" not in target.with_name("file.json").read_bytes()
 
 
+@pytest.mark.parametrize("url, why", [("http://[::1", "Invalid IPv6 URL"), ("http://localhost:99999/", "out of range")])
+def test_an_address_without_credentials_is_shown(run_tool, target, url, why):
+    said = refused(run_tool, url, target)
+    assert said.startswith(f"{url}: not a valid address: ") and why in said
+
+
 def test_dump_with_credentials(run_tool, root, tmp_path):
     with serving(root, user=f"ich:{SECRET}") as server:
         done = run_tool("fetch-jawiki", server.url.replace("//", f"//{LOGIN}"), tmp_path / "jw")

@@ -63,7 +63,9 @@ def address(url: str) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 (raises ValueError)
-    except ValueError:
+    except ValueError as e:
+        if "@" not in url:
+            raise DataError(url, f"not a valid address: {e}") from None
         what = "not a valid address; a / or @ in a user name or password is written %2F or %40"
         raise DataError(url.partition("://")[0] + "://…", what) from None
     if "@" not in parts.netloc:
