@@ -208,9 +208,13 @@ class Handler(BaseHTTPRequestHandler):
         self.request_.sent += len(block)
 
 
-@contextmanager
 def serving(folder, **settings):
-    server = Server(folder, **settings)
+    return running(Server(folder, **settings))
+
+
+@contextmanager
+def running(server):
+    """Let a server answer in a thread, until the end of the block."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

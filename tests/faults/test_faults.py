@@ -56,6 +56,12 @@ def fault(kind, name, inject, fast=False):
     FAULTS.append(Fault(kind, name, inject, fast))
 
 
+def begin(subject, folder):
+    """(what the subject makes undisturbed, a new case of it in FOLDER, the files there that it must leave alone)"""
+    case = new_case(subject, folder)
+    return undisturbed(subject), case, case.others()
+
+
 # --- kills and signals ------------------------------------------------------------------------------------------------
 
 
@@ -63,9 +69,7 @@ def signalled(subject, number, moment, again=None):
     """The whole process group gets a signal at `moment`, a part of the time that the command takes."""
 
     def inject(folder):
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         process = case.start()
         time.sleep(moment * expected.seconds)
         try:
@@ -101,9 +105,7 @@ for name in ("shuffle", "tokenizer", "pack", "chain", "train"):
 
 def disturbed_call(subject, program, call, n, what, cause=""):
     def inject(folder):
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         case.run(LD_PRELOAD=shim(), FAULT_PROGRAM=program, FAULT_CALL=call, FAULT_N=str(n), FAULT_DO=str(what),
                  FAULT_UNDER=str(folder))  # fmt: skip
         killed = what in ("kill", "killafter", "term")
@@ -220,9 +222,7 @@ for name in ("split", "filter", "shuffle", "tokenizer", "pack", "train", "chain"
 
 def little_memory(subject, megabytes):
     def inject(folder):
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         case.run(limit=megabytes << 20)
         return judge(case, expected, others, cause="memory|Memory|allocate|thread")
 
@@ -236,9 +236,7 @@ for name in ("cat", "split", "filter", "extract", "shuffle", "segment", "show"):
 
 def redirected(subject, old, new, cause):
     def inject(folder):
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         assert old in subject.script
         case.run(subject.script.replace(old, new))
         return judge(case, expected, others, cause=cause)
@@ -349,9 +347,7 @@ def damaged_checkpoint(pattern, damage):
 
     def inject(folder):
         subject = SUBJECTS["train"]
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         case.run(LD_PRELOAD=shim(), FAULT_PROGRAM="train-mlm", FAULT_CALL="rename", FAULT_N="6", FAULT_DO="killafter",
                  FAULT_UNDER=str(folder))  # fmt: skip
         paths = [p for p in sorted(case.folder.rglob(pattern)) if "out" in str(p.relative_to(case.folder))]
@@ -383,9 +379,7 @@ def verified(path, damage):
 
     def inject(folder):
         subject = SUBJECTS["chain"]
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         case.run()
         assert case.status == 0, case.err
         case.run("verify-manifest data")
@@ -668,9 +662,7 @@ fault("two at once", "two makes, the first killed", two_makes(True))
 def jobs(n):
     def inject(folder):
         subject = SUBJECTS["chain"]
-        expected = undisturbed(subject)
-        case = new_case(subject, folder / "case")
-        others = case.others()
+        expected, case, others = begin(subject, folder / "case")
         case.run(f"{subject.script} -j{n}")
         return judge(case, expected, others)
 

@@ -3,11 +3,13 @@
 import gzip
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from http_server import running
 
 PAGE = b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body>Be back soon.</body></html>\n"
 
@@ -185,19 +187,11 @@ FAULTS: dict[str, tuple[Callable, str, str]] = {
 }
 
 
-@contextmanager
-def website(folder: Path) -> Iterator[ThreadingHTTPServer]:
+def website(folder: Path) -> AbstractContextManager[ThreadingHTTPServer]:
     """A server of FOLDER; its attribute `fault` may be changed at any time, `url` is its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     server.daemon_threads = True
     server.handle_error = lambda *args: None
     server.folder, server.fault, server.count, server.lock = folder, None, 0, threading.Lock()
     server.url = f"http://127.0.0.1:{server.server_address[1]}/"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return running(server)
