@@ -244,7 +244,7 @@ $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/t
 $(DATASETS:%=$(DATA)/shards/%/manifest.json): $(DATA)/shards/%/manifest.json: $$(SHARDS.$$*)
 	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(@D)/train-[0-9][0-9][0-9].safetensors $(@D)/.train-*.part))
 	@write-manifest --source $(DATA)/text/$* --source $(DATA)/tokenizer --set unit=$(UNIT) \
-	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(@D)
+	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(@D) $(notdir $(SHARDS.$*))
 
 # --- models/ ----------------------------------------------------------------------------------------------------------
 

@@ -302,6 +302,19 @@ def test_resumes_what_an_earlier_run_left(run_tool, site, target):
     check_whole(target, f"{server.url}file")
 
 
+@pytest.mark.parametrize("left", [300_000, 100_000])
+def test_what_an_earlier_run_left_may_be_something_else(run_tool, site, target, left):
+    """Bytes that are not of the file, all of them or some: the sum shows it, and the same command fetches the file."""
+    part = target.with_name("file.part")
+    with serving(site, drop_after=100_000) as server:
+        run_tool("fetch-url", *QUICK, "--retries", 0, f"{server.url}file", target, status=1)
+        part.write_bytes(b"\3" * left)
+        server.drop_after = None
+        done = run_tool("fetch-url", "--sha256", SHA256, f"{server.url}file", target).stderr.decode()
+    assert "it was begun by an earlier run: now all of it is fetched again" in done and "found from before" not in done
+    check_whole(target, f"{server.url}file")
+
+
 @pytest.mark.parametrize("settings", [{}, {"etag": False}, {"etag": False, "last_modified": False}, {"ranges": False}])
 @pytest.mark.parametrize("size", [50_000, 100_000, 100_001, 300_001])
 def test_a_changed_file_starts_again(site, target, settings, size):

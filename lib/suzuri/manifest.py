@@ -21,6 +21,7 @@ SUMS = ".manifests.sha256"
 def write_manifest(
     folder: str,
     *,
+    files: Iterable[str] | None = None,
     inputs: Iterable[str] = (),
     counts: dict | None = None,
     settings: dict | None = None,
@@ -29,13 +30,13 @@ def write_manifest(
 ) -> None:
     """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
-    `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Every file in the
-    folder is an output, except .part files and those below a name in `unlisted` (event logs with times in them). The
-    manifest has no times and no host names: equal work gives equal bytes.
+    `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Outputs are `files`, by
+    default every file in the folder, except .part files and those below a name in `unlisted` (event logs with times in
+    them). The manifest has no times and no host names: equal work gives equal bytes.
     """
     name = os.path.abspath(name or folder)
     outputs = {}
-    for file in sorted(_files(folder), key=os.path.split):
+    for file in sorted(_files(folder) if files is None else files, key=os.path.split):
         if file.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
             path = os.path.join(folder, file)
             outputs[file] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}

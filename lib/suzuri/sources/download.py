@@ -8,27 +8,33 @@ import os
 from suzuri import content
 from suzuri.errors import DataError
 from suzuri.files import free_space, is_at, lock, named, unlink_quietly
-from suzuri.progress import Progress
+from suzuri.progress import note
 from suzuri.sources import http
 from suzuri.streams import write_all
 
 
-def download(
-    url: str,
-    path: str,
-    *,
-    sha256: str | None = None,
-    record: bool = True,
-    progress: Progress | None = None,
-    **options,
-) -> dict:
+class _Spoilt(DataError):
+    """The file is not sound, and a part of it was left by an earlier run."""
+
+
+def download(url: str, path: str, **options) -> dict:
     """Fetch `url` to `path`, which appears only when whole -> {url, size, sha256, etag, last_modified, resumed}.
 
     Unfinished work is PATH.part, and PATH.part.json describes the file that it is a part of. Both survive a failure
-    or a kill, and the next call continues from there (`resumed`: bytes that it found). With `record`, all but `resumed`
-    is kept beside the file as PATH.json. `sha256` is checked; `options` are those of `http.read`. A link at PATH stays,
-    and its target is made.
+    or a kill, and the next call continues from there (`resumed`: bytes that it found). If that does not give a sound
+    file, all is fetched again, once. With `record` (the default), all but `resumed` is kept beside the file as
+    PATH.json. `sha256` is checked; the other options are `progress` and those of `http.read`. A link at PATH stays, and
+    its target is made.
     """
+    try:
+        return _download(url, path, **options)
+    except _Spoilt as e:
+        (options.get("say") or note)(f"{e}; it was begun by an earlier run: now all of it is fetched again")
+        return _download(url, path, **options)
+
+
+def _download(url, path, *, sha256=None, record=True, progress=None, **options):
+    """One attempt of download()."""
     if os.path.isdir(path):
         raise DataError(path, "is a folder; give the name of a file in it")
     path = os.path.realpath(path)
@@ -69,9 +75,11 @@ def download(
             try:
                 http.check_sha256(url, digest, sha256)
                 check_content(url, path)
-            except DataError:
+            except DataError as e:
                 f.seek(0)
                 f.truncate()
+                if resumed:
+                    raise _Spoilt(*e.args) from None
                 raise
             answer = {"url": url, "size": f.tell(), "sha256": digest.hexdigest()}
             answer |= {k: known[k] for k in ("etag", "last_modified") if known[k]}
