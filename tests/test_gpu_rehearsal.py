@@ -1,23 +1,27 @@
-"""The path of a GPU, rehearsed on the CPU: torch's own varlen_attn with its kernels replaced (varlen_on_cpu.py), the
+"""The path of a GPU, rehearsed on the CPU: torch's own varlen_attn with its kernels replaced (kernels_on_cpu.py), the
 real compiler's front end, loss scaling, memory running out, several ranks, no compiler.
 """
 
 import copy
 import gc
 import math
+import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import weakref
 from collections import Counter
 from types import SimpleNamespace
 
+import kernels_on_cpu
 import pytest
 import torch
-import varlen_on_cpu
+import torch.distributed as dist
 from small_runs import in_process, make_inputs, run
 from suzuri.errors import DataError
+from suzuri.training.attention import GROUPED, NESTED, VARLEN, choose_attention
 from suzuri.training.batches import Batches
 from suzuri.training.compilation import CompiledModel, why_not_compiled
 from suzuri.training.device import known_peak, unused_gpu
@@ -41,21 +45,23 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 5e-3}
 
 @pytest.fixture
 def make_runner(tmp_path):
-    """make(*settings, model={}, varlen=True) -> a StepRunner like a GPU's, not compiled yet."""
+    """make(*settings, model={}, attention=VARLEN) -> a StepRunner like a GPU's, not compiled yet."""
     torch._dynamo.reset()
 
-    def make(*settings, model=None, varlen=True, recipe=None):
+    def make(*settings, model=None, attention=VARLEN, recipe=None):
         if not any("16" in setting for setting in settings):
-            varlen_on_cpu.allowed.add(torch.float32)  # only the dtype is not as FlashAttention wants it
+            kernels_on_cpu.allowed.add(torch.float32)  # only the dtype is not as FlashAttention wants it
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         runner = in_process(make_inputs(folder, recipe, model or SIZES), settings)
-        runner.flat = runner.step_model = FlatModel(runner.model, varlen=varlen)
-        runner.batches.varlen, runner.workers = varlen, None
+        runner.flat = runner.step_model = FlatModel(runner.model, attention)
+        at_once, runner.workers = runner.batches.chunks_at_once, None
+        runner.batches = Batches(runner.inputs, runner.ranks, attention)
+        runner.batches.chunks_at_once = at_once
         return runner
 
     yield make
     torch._dynamo.reset()
-    varlen_on_cpu.allowed = {*varlen_on_cpu.HALF}
+    kernels_on_cpu.allowed = {*kernels_on_cpu.HALF}
 
 
 def steps(runner, n, first=0):
@@ -69,16 +75,39 @@ def weights(runner):
 @pytest.mark.parametrize("optim", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_varlen_attention_gives_the_losses_of_grouped_attention(kind, precision, optim, make_runner):
-    before = dict(varlen_on_cpu.calls)
+def test_each_attention_gives_the_losses_of_grouped_attention(kind, precision, optim, make_runner):
+    """Varlen attention; nested attention without a sliding window. AdamW shows the latter as well as Muon."""
+    before = dict(kernels_on_cpu.calls)
+    nested = [NESTED] if kind != "modernbert" and optim == "adamw" else []
     settings = f"precision={precision}", f"optim={optim}"
     # The shards of make_inputs() hold sequences of up to 37 tokens.
     model = dict.fromkeys(SIZES) if kind == "distilbert" else {}
     model = {"model_type": kind, "max_position_embeddings": 37} | model | ARCHITECTURES[kind]
     model = {key: value for key, value in model.items() if value is not None}
-    found = [steps(make_runner(*settings, model=model, varlen=varlen), 3) for varlen in (True, False)]
-    assert found[0] == pytest.approx(found[1], abs=TOLERANCE[precision])
-    assert all(varlen_on_cpu.calls[what] > before[what] for what in before)
+    expected, *found = (
+        steps(make_runner(*settings, model=model, attention=attention), 3) for attention in (GROUPED, VARLEN, *nested)
+    )
+    for losses in found:
+        assert losses == pytest.approx(expected, abs=TOLERANCE[precision])
+    assert all(kernels_on_cpu.calls[what] > before[what] for what in before if nested or "efficient" not in what)
+
+
+@pytest.mark.parametrize(
+    "capability, dtype, model, chosen",
+    [
+        ((9, 0), torch.bfloat16, {}, VARLEN),
+        ((7, 5), torch.float16, {}, NESTED),
+        ((9, 0), torch.float32, {}, NESTED),
+        ((9, 0), torch.bfloat16, {"attention_probs_dropout_prob": 0.1}, NESTED),
+        ((7, 5), torch.float16, ARCHITECTURES["modernbert"] | {"model_type": "modernbert"}, GROUPED),
+        ((9, 0), torch.bfloat16, {"num_attention_heads": 6}, GROUPED),
+    ],
+)
+def test_which_attention_a_gpu_gets(capability, dtype, model, chosen, make_runner, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    runner = make_runner("dropout=null", model=SIZES | {"attention_probs_dropout_prob": 0.0} | model)
+    name, why_not_varlen = choose_attention(runner.model, torch.device("cuda"), dtype)
+    assert name == chosen and (why_not_varlen is None) == (chosen == VARLEN)
 
 
 def test_one_compilation_for_thirty_batches(make_runner):
@@ -117,7 +146,7 @@ def test_fp16_skips_a_step_for_all_parameters_or_none(optim, make_runner):
     """With a scale that doubles every four steps there are overflows all the time: no NaN, no half a step."""
     recipe = {"max_steps": 200, "learning_rate": 1e-3, "batch_tokens": 128}
     model = SIZES | {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
-    runner = make_runner("precision=fp16", f"optim={optim}", recipe=recipe, model=model, varlen=False)
+    runner = make_runner("precision=fp16", f"optim={optim}", recipe=recipe, model=model, attention=GROUPED)
     runner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**23, growth_interval=4)
     kept, skipped = weights(runner), 0
     for s in range(200):
@@ -231,7 +260,7 @@ def test_one_shape_for_any_number_of_ranks(world, make_runner):
         shapes, seen = set(), 0
         for rank in range(world):
             ranks = SimpleNamespace(rank=rank, world=world, device=torch.device("cpu"))
-            batches = Batches(runner.inputs, ranks, varlen=True)
+            batches = Batches(runner.inputs, ranks, VARLEN)
             batches.chunks_at_once = at_once
             for tensors, _ in batches.of_step(0):
                 shapes.add(tuple(tuple(t.shape) for t in tensors.values() if torch.is_tensor(t)))
@@ -256,7 +285,7 @@ class Threads:
     def rank(self, rank):
         ranks = object.__new__(Ranks)
         ranks.__dict__ |= {"world": self.world, "rank": rank, "device": torch.device("cpu"), "hosts": None}
-        ranks.sum = lambda tensors: self.sums.__setitem__(rank, self.sums[rank] + 1)
+        ranks.sum = lambda tensors, dtype=None: self.sums.__setitem__(rank, self.sums[rank] + 1)
 
         def collective(operation, found, own, group=None):
             self.sent[rank] = own.clone()
@@ -309,6 +338,44 @@ def test_ranks_stop_together_wherever_one_of_them_stops(how, make_runner):
         kinds = ("RankLost", "DataError", "RankLost") if how == "error" else ("StopRequested",) * 3
         assert [ends.get(rank) for rank in range(3)] == [(2, kind) for kind in kinds]
         assert len(set(threads.sums)) == 1
+
+
+def sum_on_a_rank(rank, world, port, path):
+    """Sums gradients over real processes, bf16 and fp32, and writes (the sums, what was sent) to PATH."""
+    os.environ |= {"WORLD_SIZE": str(world), "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks, sent, all_reduce = Ranks(), [], dist.all_reduce
+    dist.all_reduce = lambda tensor, **options: (
+        sent.append((tensor.dtype, len(tensor))) or all_reduce(tensor, **options)
+    )
+    found = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        tensors = [torch.full((n, 10), 1 + rank / 3 + n) for n in (1, 20, 300, 20)]
+        ranks.sum(tensors, dtype)
+        found.append(torch.cat(tensors))
+    torch.save((found, sent), path)
+    ranks.close()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_gradients_are_summed_in_buckets_and_in_bf16(world, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr("suzuri.training.ranks.BUCKET", 10_000)
+    running = [context.Process(target=sum_on_a_rank, args=(r, world, port, tmp_path / str(r))) for r in range(world)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    (found, sent), *others = (torch.load(tmp_path / str(r)) for r in range(world))
+    assert all(torch.equal(a, b) for other, _ in others for a, b in zip(found, other, strict=True))
+    values = (torch.full((n, 10), sum(1 + r / 3 + n for r in range(world))) for n in (1, 20, 300, 20))
+    expected = torch.cat(list(values))
+    for sums, dtype in zip(found, (torch.float32, torch.bfloat16, torch.float16), strict=True):
+        assert torch.allclose(sums, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+    full, half = torch.float32, torch.bfloat16
+    assert sent == [(dtype, 10 * n) for dtype in (full, half, full) for n in (21, 300, 20)]
 
 
 def test_no_compiler_or_no_headers_is_a_reason_not_a_failure(tmp_path, monkeypatch):

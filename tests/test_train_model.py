@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from small_runs import SPECIAL, in_process, make_inputs, write_shard, write_tokenizer
 from suzuri.errors import DataError
 from suzuri.shards.shard_file import Shard
-from suzuri.training.attention import attention_dropout
+from suzuri.training.attention import GROUPED, attention_dropout
 from suzuri.training.cpu_threads import CpuWorkers
 from suzuri.training.masking import IGNORED, Masker, mix64
 from suzuri.training.model import (
@@ -76,7 +76,7 @@ def batch(tmp_path_factory):
 
 def forward(model, batch):
     inputs = {k: torch.from_numpy(batch[k]) for k in ("input_ids", "position_ids", "rows")}
-    return FlatModel(model)(**inputs, **sequence_arguments(batch["lengths"], False))
+    return FlatModel(model)(**inputs, **sequence_arguments(batch["lengths"], GROUPED, 37))
 
 
 def alone(model, batch, **kwargs):

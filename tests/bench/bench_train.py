@@ -67,10 +67,10 @@ def prepare(data, out, quick):
     return out
 
 
-def ours(folder, config, settings, compile_seconds):
-    """A StepRunner over the shard, its first step done."""
+def make_runner(folder, config, settings):
+    """A StepRunner over the shard."""
     recipe = f"{ROOT}/configs/train-{config}-cc100-ja.json"
-    runner = StepRunner(
+    return StepRunner(
         TrainingInputs(
             recipe,
             *read_recipe(recipe, settings),
@@ -79,11 +79,14 @@ def ours(folder, config, settings, compile_seconds):
             tokenizer=f"{folder}/tokenizer",
         )
     )
-    start = time.perf_counter()
-    runner.train_step(0, runner.batches.of_step(0))
+
+
+def first_step(runner):
+    """The seconds that it takes, compilation included."""
+    batches, start = runner.batches.of_step(0), time.perf_counter()
+    runner.train_step(0, batches)
     synchronize()
-    compile_seconds.append(time.perf_counter() - start)
-    return runner
+    return time.perf_counter() - start
 
 
 def run_ours(runner, steps, first=1):
@@ -243,8 +246,8 @@ def compare(folder, config, precision, gpu, args):
     if args.quick:
         settings += ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=32"]
         settings += ["model.num_attention_heads=4"]
-    first_step = []
-    runner = ours(folder, config, settings, first_step)
+    runner = make_runner(folder, config, settings)
+    seconds = first_step(runner)
     model_config = runner.model.config.__class__(**runner.model.config.to_dict())
     model_config.hidden_dropout_prob = model_config.attention_probs_dropout_prob = 0.0
     # As many tokens per step as ours: sequences per step = batch_tokens / their mean length.
@@ -276,15 +279,15 @@ def compare(folder, config, precision, gpu, args):
             f"{config}\t{precision}\t{speed:,.0f}\t{theirs:,.0f} (batch {batch})\t{speed / theirs:.2f}\t{mfu:.1%}",
             flush=True,
         )
-    print(f"# first step, compilation included: {first_step[0]:.1f} s; {runner.batches.chunks_at_once} chunks at once")
+    print(f"# first step, compilation included: {seconds:.1f} s; {runner.batches.chunks_at_once} chunks at once")
     found = {"model": config, "precision": precision, "ours": mine, "peer": peer, "mfu": mfu}
     if args.profile:
-        table, busy, seconds = profile(runner, 1000, 3)
+        table, busy, profiled = profile(runner, 1000, 3)
         path = os.path.join(args.out, f"profile-{config}-{precision}.txt")
         with open(path, "w", encoding="utf-8") as f:
             f.write(table)
-        print(f"# profile: {path}" + (f"; the GPU computes {busy:.0%} of {seconds:.2f} s" if gpu else ""))
-    return found | {"first_step_seconds": first_step[0], "chunks_at_once": runner.batches.chunks_at_once}
+        print(f"# profile: {path}" + (f"; the GPU computes {busy:.0%} of {profiled:.2f} s" if gpu else ""))
+    return found | {"first_step_seconds": seconds, "chunks_at_once": runner.batches.chunks_at_once}
 
 
 if __name__ == "__main__":

@@ -369,8 +369,8 @@ def damaged_checkpoint(pattern, damage):
     return inject
 
 
-for pattern in ("*checkpoint*/*.safetensors", "*checkpoint*/*.json", "run.json", "metrics.jsonl", "*.pt"):
-    for how in ("cut at 0", "cut at 0.5", "bit at 0.6", "zeros"):
+for pattern in ("step-*.safetensors", "checkpoints/run.json", "checkpoints/shards.json", "metrics.jsonl"):
+    for how in ("cut at 0", "cut at 0.5", "bit at 0.6", "zeros", "HTML"):
         fault("damaged checkpoints", f"{pattern}, {how}", damaged_checkpoint(pattern, DAMAGE[how]))
 
 

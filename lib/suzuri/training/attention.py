@@ -2,13 +2,15 @@
 
 A flat batch [1, t] holds t tokens of many sequences end to end.
 
-Two functions are registered with transformers' AttentionInterface. A model calls them with query, key and
+Three functions are registered with transformers' AttentionInterface. A model calls them with query, key and
 value [1, heads, t, size] and passes on the keyword arguments of its own call, which say where the sequences
 are. transformers makes no mask for a registered name, and none is needed.
 
+    suzuri_varlen   CUDA, bf16 or fp16: torch.nn.attention.varlen.varlen_attn, static shapes, no dropout
+    suzuri_nested   other cases of CUDA: scaled_dot_product_attention of jagged nested tensors, one kernel for all
+                    sequences (FlashAttention or the memory-efficient one), no sliding window
     suzuri_grouped  any device and dtype: scaled_dot_product_attention on each group of equally long sequences;
                     by_length() has sorted them, so a group is a view: no padding, no gather
-    suzuri_varlen   CUDA, bf16 or fp16: torch.nn.attention.varlen.varlen_attn, static shapes, no dropout
 
 In a layer with a `sliding_window` w, a token sees tokens less than w places away, as in ModernBERT.
 """
@@ -24,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-GROUPED, VARLEN = "suzuri_grouped", "suzuri_varlen"
+VARLEN, NESTED, GROUPED = "suzuri_varlen", "suzuri_nested", "suzuri_grouped"
 
 
 def grouped_attention(
@@ -88,8 +90,33 @@ def varlen_attention(
     return out[None], None
 
 
-AttentionInterface.register(GROUPED, grouped_attention)
-AttentionInterface.register(VARLEN, varlen_attention)
+def nested_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    cu_seqlens: Tensor,
+    max_length: int,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_,
+) -> tuple[Tensor, None]:
+    """`cu_seqlens` as for varlen attention, but no sequence is empty."""
+    # With both lengths given, nothing is read back from the device.
+    q, k, v = (
+        torch.nested.nested_tensor_from_jagged(
+            x.squeeze(0).transpose(0, 1).to(value.dtype).contiguous(), cu_seqlens, min_seqlen=1, max_seqlen=max_length
+        ).transpose(1, 2)
+        for x in (query, key, value)
+    )
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+    return out.transpose(1, 2).values()[None], None
+
+
+for name, function in ((VARLEN, varlen_attention), (NESTED, nested_attention), (GROUPED, grouped_attention)):
+    AttentionInterface.register(name, function)
 
 
 def groups_of(lengths: np.ndarray) -> list[tuple[int, int]]:
@@ -100,6 +127,21 @@ def groups_of(lengths: np.ndarray) -> list[tuple[int, int]]:
     """
     edges = [0, *((lengths[1:] != lengths[:-1]).nonzero()[0] + 1).tolist(), len(lengths)]
     return [(b - a, int(lengths[a])) for a, b in pairwise(edges)]
+
+
+def choose_attention(model: nn.Module, device: torch.device, dtype: torch.dtype) -> tuple[str, str | None]:
+    """(the name of the fastest attention that can be used, None or in words why it is not varlen attention)."""
+    why = why_not_varlen(model, device, dtype)
+    if not why:
+        return VARLEN, None
+    if device.type != "cuda" or head_size(model) % 8 or getattr(model.config, "sliding_window", None):
+        return GROUPED, why
+    return NESTED, why
+
+
+def head_size(model: nn.Module) -> int:
+    config = model.config
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def why_not_varlen(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -117,8 +159,7 @@ def why_not_varlen(model: nn.Module, device: torch.device, dtype: torch.dtype) -
             raise ImportError
     except ImportError:
         return f"torch {torch.__version__} does not have it (2.11 and later do)"
-    config = model.config
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = head_size(model)
     if size % 8 or size > 256:
         return f"heads of size {size} (it needs a multiple of 8 up to 256)"
     if attention_dropout(model) > 0:

@@ -3,6 +3,7 @@
 Each rank takes its share of the step's chunks (token_axis.py).
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from suzuri.training.attention import GROUPED, NESTED, VARLEN
 from suzuri.training.inputs import TrainingInputs
 from suzuri.training.masking import Masker
 from suzuri.training.model import sequence_arguments
@@ -23,9 +25,10 @@ Tensors = dict[str, Any]  # the model's keyword arguments and "labels"
 class Batches:
     """Makes micro-batches of `chunks_at_once` chunks; this number never changes the result."""
 
-    def __init__(self, inputs: TrainingInputs, ranks: Ranks, varlen: bool):
-        self.inputs, self.ranks, self.varlen = inputs, ranks, varlen
+    def __init__(self, inputs: TrainingInputs, ranks: Ranks, attention: str):
+        self.inputs, self.ranks, self.attention = inputs, ranks, attention
         self.chunks_at_once = 1
+        self.sequences = inputs.axis.sequences_per_chunk() if attention == VARLEN else (0, 0)  # mean and deviation
 
     def visits(self, step: int) -> range:
         """The visits of a whole step, over all ranks."""
@@ -43,19 +46,27 @@ class Batches:
         """The same for any visits."""
         inputs = self.inputs
         pad = inputs.tokenizer.special_ids["pad_token"]
-        seed, padded = inputs.recipe["seed"], self.varlen  # all of one shape, for torch.compile
-        for batch in micro_batches(inputs.axis, masker, seed, visits, chunks_at_once, pad, padded):
-            yield self.tensors(batch if self.varlen else by_length(batch))
+        seed, pad_length = inputs.recipe["seed"], None
+        if self.attention == VARLEN:  # all of one shape, for torch.compile
+            pad_length = min(inputs.longest, math.ceil(inputs.axis.chunk_tokens / self.sequences[0]))
+        for batch in micro_batches(inputs.axis, masker, seed, visits, chunks_at_once, pad, pad_length):
+            yield self.tensors(by_length(batch) if self.attention == GROUPED else batch)
 
     def tensors(self, batch: dict[str, np.ndarray]) -> tuple[Tensors, int]:
         """assemble()'s or by_length()'s arrays -> (tensors, sum of length²), in pinned memory if there is a GPU."""
         pin = self.ranks.device.type == "cuda"
         tensors = {k: torch.from_numpy(batch[k]) for k in ("input_ids", "position_ids", "rows", "labels")}
-        axis, total = self.inputs.axis, len(batch["input_ids"])
-        slots = 64 + int(1.25 * total * axis.num_sequences / axis.num_tokens)  # enough for nearly every batch
-        tensors |= sequence_arguments(batch["lengths"], self.varlen, self.inputs.longest, slots)
+        longest, slots = self.inputs.longest, self.slots(len(batch["input_ids"]) // self.inputs.axis.chunk_tokens)
+        if self.attention == NESTED:
+            longest = int(batch["lengths"].max())
+        tensors |= sequence_arguments(batch["lengths"], self.attention, longest, slots)
         squares = int((batch["lengths"] ** 2).sum())
         return {k: v.pin_memory() if pin and torch.is_tensor(v) else v for k, v in tensors.items()}, squares
+
+    def slots(self, chunks: int) -> int:
+        """How many sequences a micro-batch of `chunks` chunks has room for: enough for nearly every one of them."""
+        mean, deviation = self.sequences
+        return 64 + int(chunks * mean + 6 * deviation * chunks**0.5)
 
 
 def on_device(tensors: Tensors, device: torch.device) -> Tensors:

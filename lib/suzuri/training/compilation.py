@@ -41,9 +41,12 @@ class CompiledModel:
     def __init__(self, model: nn.Module, fallback: bool, **options):
         self.model, self.fallback = model, fallback
         self.callable = torch.compile(model, dynamic=False, **options)
+        self.graphs = options.get("mode") == "reduce-overhead"
         self.works = False
 
     def __call__(self, **tensors) -> torch.Tensor:
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last call returned is not needed any more
         try:
             found = self.callable(**tensors)
             self.works = True

@@ -134,13 +134,13 @@ class FlatModel(nn.Module):
     logits in fp32.
     """
 
-    def __init__(self, model: PreTrainedModel, varlen: bool = False):
+    def __init__(self, model: PreTrainedModel, attention: str = GROUPED):
         super().__init__()
-        self.model, self.varlen = model, varlen
+        self.model, self.attention = model, attention
         self.offset = position_offset(model)
         if gather_rows not in model.base_model._forward_hooks.values():
             model.base_model.register_forward_hook(gather_rows, with_kwargs=True)
-        model.set_attn_implementation(VARLEN if varlen else GROUPED)
+        model.set_attn_implementation(attention)
 
     def forward(
         self,
@@ -162,15 +162,16 @@ class FlatModel(nn.Module):
         return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
 
-def sequence_arguments(
-    lengths: np.ndarray, varlen: bool, longest: int | None = None, slots: int = 64
-) -> dict[str, Any]:
-    """The attention's arguments for sequences of `lengths`: groups (lengths ascending), or padded cu_seqlens."""
-    if not varlen:
+def sequence_arguments(lengths: np.ndarray, attention: str, longest: int, slots: int = 64) -> dict[str, Any]:
+    """The attention's arguments for sequences of `lengths`, of at most `longest` tokens: cu_seqlens, or groups for
+    grouped attention, whose lengths ascend.
+
+    For varlen attention empty sequences are added at the end: if `slots` is large enough, the length is always the
+    same, and torch.compile compiles only once.
+    """
+    if attention == GROUPED:
         return {"groups": groups_of(lengths)}
-    # Empty sequences are added at the end: if `slots` is large enough, the length is always the same, and torch.compile
-    # compiles only once.
-    slots = -(-len(lengths) // slots) * slots
+    slots = -(-len(lengths) // slots) * slots if attention == VARLEN else len(lengths)
     ends = np.full(slots + 1, lengths.sum(), np.int32)
     ends[0] = 0
     ends[1 : len(lengths) + 1] = np.cumsum(lengths)

@@ -5,7 +5,8 @@ gloo: an operation of NCCL returns before it has happened, so a rank that stops 
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ import torch.distributed as dist
 from suzuri.errors import DataError
 
 EXCHANGED = 5  # numbers in a message between the hosts
+BUCKET = 25 << 20  # bytes of gradients that are sent together: as in DistributedDataParallel
 
 
 class RankLost(DataError):
@@ -42,12 +44,12 @@ class Ranks:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def collective(self, operation: Callable, *args, **kwargs) -> None:
-        """Run an operation of torch.distributed; raises RankLost if a rank has died."""
+    def collective(self, operation: Callable, *args, **kwargs) -> Any:
+        """Run an operation of torch.distributed and return its result; raises RankLost if a rank has died."""
         if self.world == 1:
-            return
+            return None
         try:
-            operation(*args, **kwargs)
+            return operation(*args, **kwargs)
         except (RuntimeError, dist.DistBackendError) as e:
             why = str(e).splitlines()[0][:200]
             raise RankLost(
@@ -78,14 +80,23 @@ class Ranks:
         self.collective(dist.all_gather_into_tensor, whole, part)
         return whole
 
-    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace each tensor with its sum over all ranks, through one flat buffer."""
+    def sum(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
+        """Replace each tensor with its sum over all ranks, sent as bf16 if that is `dtype` (half of the bytes; fp16
+        could overflow).
+
+        They are sent in buckets, so that one is copied while another is on its way. They are not sent during the
+        backward pass: a compiled one gives all gradients at its end, and only after it have the ranks agreed to go on.
+        """
         if self.world == 1:
             return
-        flat = torch.cat([t.reshape(-1) for t in tensors])
-        self.collective(dist.all_reduce, flat)
-        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(total.view_as(tensor))
+        dtype, sent = torch.bfloat16 if dtype == torch.bfloat16 else tensors[0].dtype, []
+        for bucket in buckets(tensors):
+            flat = torch.cat([t.reshape(-1) for t in bucket]).to(dtype)
+            sent.append((bucket, flat, self.collective(dist.all_reduce, flat, async_op=True)))
+        for bucket, flat, work in sent:
+            self.collective(work.wait)
+            parts = flat.split([t.numel() for t in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(t) for part, t in zip(parts, bucket, strict=True)])
 
     def min(self, number: int) -> int:
         """The smallest of the ranks' numbers."""
@@ -107,3 +118,15 @@ class Ranks:
     def close(self) -> None:
         if self.world > 1:
             dist.destroy_process_group()
+
+
+def buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The tensors in their order, in lists of at most BUCKET bytes or of one tensor."""
+    some, size = [], 0
+    for tensor in tensors:
+        if some and size + tensor.nbytes > BUCKET:
+            yield some
+            some, size = [], 0
+        some.append(tensor)
+        size += tensor.nbytes
+    yield some

@@ -44,7 +44,8 @@ DEFAULTS = {
     "max_grad_norm": 1.0,
     # The machine.
     "precision": "auto",  # auto | fp32 | bf16 | fp16; auto: bf16 or fp16 on a GPU, fp32 on a CPU
-    "torch_compile": "auto",  # true | false | auto (on a GPU with varlen attention, where no shape changes)
+    "torch_compile": "auto",  # true | false | auto (on a GPU with varlen attention, where no shape changes) |
+    #                        reduce-overhead (CUDA graphs: less work for the host, more memory)
     "deterministic": False,  # true: the same bits each time on a GPU too, at some cost; a CPU gives them anyway
     "seed": 0,
     # What is reported and kept. These may change when a run is resumed (see RESUMABLE).
@@ -207,7 +208,8 @@ def check_values(recipe: dict[str, Any], path: str, changed: Iterable[str]) -> N
     for key in ("whole_word_masking", "deterministic"):
         demand(key, isinstance(recipe[key], bool), "true or false")
     compiled = recipe["torch_compile"]
-    demand("torch_compile", isinstance(compiled, bool) or compiled == "auto", 'true, false or "auto"')
+    known = isinstance(compiled, bool) or compiled in ("auto", "reduce-overhead")
+    demand("torch_compile", known, 'true, false, "auto" or "reduce-overhead"')
     for key, choices in CHOICES.items():
         demand(key, recipe[key] in choices, "one of " + ", ".join(choices))
     for key in ("batch_tokens", "micro_batch_tokens"):

@@ -15,7 +15,7 @@ import torch
 from suzuri.environment import keep_memory
 from suzuri.errors import DataError
 from suzuri.progress import note
-from suzuri.training.attention import attention_dropout, why_not_varlen
+from suzuri.training.attention import VARLEN, attention_dropout, choose_attention
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
 from suzuri.training.compilation import CompiledModel, why_not_compiled
 from suzuri.training.compiler_cache import keep_compiler_cache_private
@@ -59,14 +59,15 @@ class StepRunner:
                 "for it: set precision to fp32"
             )
         self.model = model.to(device).train()
-        no_varlen = why_not_varlen(model, device, self.dtype)
-        self.flat = FlatModel(model, varlen=no_varlen is None)
+        attention, no_varlen = choose_attention(model, device, self.dtype)
+        self.flat = FlatModel(model, attention)
         not_compiled = self.why_not_compiled()
         self.compiled, self.step_model = not not_compiled, self.flat
         if self.compiled:
             keep_compiler_cache_private()
-            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto")
-            if not self.flat.varlen:
+            mode = recipe["torch_compile"] if recipe["torch_compile"] == "reduce-overhead" else None
+            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto", mode=mode)
+            if attention != VARLEN:
                 self.remarks.append(
                     "torch_compile without varlen attention: each batch has another shape and is compiled; "
                     "torch_compile=false is faster"
@@ -78,7 +79,7 @@ class StepRunner:
         self.has_dropout = attention_dropout(model) > 0 or any(
             m.p > 0 for m in model.modules() if isinstance(m, torch.nn.Dropout)
         )
-        self.batches = Batches(inputs, self.ranks, self.flat.varlen)
+        self.batches = Batches(inputs, self.ranks, attention)
         self.batches.chunks_at_once = self.find_chunks_at_once()
         self.workers = CpuWorkers(self.find_worker_count()) if device.type == "cpu" else None
         self.remarks += unused_gpu(device)
@@ -86,7 +87,8 @@ class StepRunner:
 
     def in_words(self, no_varlen: str | None, not_compiled: str | None) -> str:
         """The device, and how the steps run on it."""
-        attention = "varlen attention" if self.flat.varlen else f"grouped attention ({no_varlen})"
+        attention = f"{self.flat.attention.removeprefix('suzuri_')} attention"
+        attention += f" ({no_varlen})" if no_varlen else ""
         compiled = f"not compiled ({not_compiled})" if not_compiled else "compiled"
         tokens = self.batches.chunks_at_once * self.recipe["chunk_tokens"]
         with self.all_threads():
@@ -99,7 +101,7 @@ class StepRunner:
         if not asked:
             return "torch_compile is false"
         if asked == "auto":
-            return why_not_compiled() if self.flat.varlen else "it needs varlen attention"
+            return why_not_compiled() if self.flat.attention == VARLEN else "it needs varlen attention"
         return None
 
     def precision(self) -> str:
@@ -206,7 +208,8 @@ class StepRunner:
         (count,) = self.agreed_sums(count)
         if not count:
             return None
-        self.ranks.sum([*gradients, total])
+        self.ranks.sum(gradients, self.dtype)
+        self.ranks.sum([total])
         for parameter, gradient in zip(used, gradients, strict=True):
             parameter.grad = gradient
         self.scaler.unscale_(self.optimizers)
@@ -249,11 +252,13 @@ class StepRunner:
         """sum_of_gradients() of micro-batches that fit."""
         total, used, gradients = 0.0, [], None
         for found, loss in self.in_turn(partial(self.gradients, planned=planned), micro_batches):
-            if gradients is None:  # copies: autograd may return one tensor for two parameters
-                used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
-                gradients = [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
+            used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
+            found = [g for g in found if g is not None]
+            if gradients is None:  # copies: autograd may return one tensor for two parameters, a CUDA graph its own
+                gradients = [torch.empty_like(g, memory_format=torch.contiguous_format) for g in found]
+                torch._foreach_copy_(gradients, found)
             else:
-                torch._foreach_add_(gradients, [g for g in found if g is not None])
+                torch._foreach_add_(gradients, found)
             total = total + loss
             del found, loss  # the next micro-batch needs their memory
         return used, gradients, total

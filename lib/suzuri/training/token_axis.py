@@ -81,6 +81,12 @@ class TokenAxis:
         self.num_sequences = sum(len(s) for s in shards)
         self.num_chunks = -(-self.num_tokens // chunk_tokens)
 
+    def sequences_per_chunk(self, sample: int = 256) -> tuple[float, float]:
+        """(mean, standard deviation) of the number of sequences in a chunk, from about `sample` chunks."""
+        some = range(0, self.num_chunks, max(1, self.num_chunks // sample))
+        counts = [len(self.chunk(c).starts) for c in some]
+        return float(np.mean(counts)), float(np.std(counts))
+
     def chunk(self, c: int) -> Chunk:
         """Chunk number c. Raises DataError if its shard is damaged there."""
         at = c * self.chunk_tokens
@@ -135,15 +141,20 @@ def mask_key(seed: int, visit: int) -> int:
 
 
 def assemble(
-    chunks: Sequence[Chunk], keys: Sequence[int], masker: Masker, chunk_tokens: int, pad_id: int
+    chunks: Sequence[Chunk],
+    keys: Sequence[int],
+    masker: Masker,
+    chunk_tokens: int,
+    pad_id: int,
+    pad_length: int = PAD_LENGTH,
 ) -> dict[str, np.ndarray]:
     """Mask chunks and join them into one flat micro-batch of static size; `keys` has a mask_key for each.
 
     With t = chunk_tokens × len(chunks) and p = masker.count(chunk_tokens) × len(chunks) the result is a dict of
     int64 arrays:
 
-        input_ids [t]     sequences end to end; a short chunk is filled up with sequences of [PAD]s, which no other
-                          token attends to and in which nothing is predicted
+        input_ids [t]     sequences end to end; a short chunk is filled up with sequences of `pad_length` [PAD]s, which
+                          no other token attends to and in which nothing is predicted
         position_ids [t]  the positions within each sequence
         lengths [m]       of the sequences, summing to t
         rows [p]          places in input_ids that are predicted
@@ -155,7 +166,7 @@ def assemble(
     for i, chunk in enumerate(chunks):
         base, n = i * chunk_tokens, len(chunk.tokens)
         tokens[i, :n] = chunk.tokens
-        fill = flat[base + n : base + chunk_tokens : PAD_LENGTH]
+        fill = flat[base + n : base + chunk_tokens : pad_length]
         starts += [chunk.starts + base, fill]
         origins += [starts[-2].copy(), fill]
         origins[-2][:1] -= chunk.first
@@ -195,18 +206,18 @@ def micro_batches(
     visits: Sequence[int],
     chunks_at_once: int,
     pad_id: int,
-    padded: bool = False,
+    pad_length: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The micro-batches of the chunks of `visits`, in order: assemble()'s dicts.
 
-    With `padded`, the last one is as large as the others, filled up with chunks of [PAD]s.
+    With `pad_length`, the last one is as large as the others, filled up with sequences of so many [PAD]s.
     """
     for i in range(0, len(visits), chunks_at_once):
         some = visits[i : i + chunks_at_once]
         chunks = [axis.chunk(axis.visited(visit, seed)) for visit in some]
         keys = [mask_key(seed, visit) for visit in some]
-        if padded:
+        if pad_length:
             missing = chunks_at_once - len(chunks)
             chunks += missing * [Chunk(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)]
             keys += missing * [0]
-        yield assemble(chunks, keys, masker, axis.chunk_tokens, pad_id)
+        yield assemble(chunks, keys, masker, axis.chunk_tokens, pad_id, pad_length or PAD_LENGTH)

@@ -89,7 +89,7 @@ def evaluate(
     score = Score()
     for batch, num_tokens in batches:
         inputs = {k: torch.from_numpy(batch[k]).to(device) for k in ("input_ids", "position_ids", "rows")}
-        where = sequence_arguments(batch["lengths"], flat.varlen, int(batch["lengths"][-1]))
+        where = sequence_arguments(batch["lengths"], flat.attention, int(batch["lengths"][-1]))
         where = {k: v.to(device) if torch.is_tensor(v) else v for k, v in where.items()}
         labels = torch.from_numpy(batch["labels"]).to(device)
         with torch.autocast(torch.device(device).type, dtype=autocast, enabled=autocast is not None):
