@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import cached_property
 from types import SimpleNamespace
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -111,6 +112,11 @@ class Bench:
             synchronize()
             taken.append(1000 * (time.perf_counter() - start))
         return statistics.median(taken[1:])
+
+    @cached_property
+    def peak_flops(self):
+        """FLOP/s of the device in bf16."""
+        return peak_flops(self.device, torch.bfloat16)
 
     def peak_memory(self):
         return "-" if self.rehearsal else torch.cuda.max_memory_allocated() / 1e9
@@ -223,7 +229,7 @@ def measure(bench, config, how, loss, optim):
     _, busy, _ = profile(runner, 100, 3)
     bench.row(
         config, how, loss, optim, runner.batches.chunks_at_once, first - each / 1000, each, rate,
-        f"{work / peak_flops(runner.ranks.device, runner.dtype):.1%}", bench.peak_memory(), f"{busy:.0%}", waits,
+        f"{work / bench.peak_flops:.1%}", bench.peak_memory(), "-" if bench.rehearsal else f"{busy:.0%}", waits,
     )  # fmt: skip
 
 
