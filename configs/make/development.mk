@@ -1,6 +1,6 @@
 # Tests, benchmarks and images.
 
-.PHONY: test test-faults bench bench-text bench-train lint docker-build docker-all
+.PHONY: test test-faults bench bench-text bench-train lint docker-build docker-all test-container
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
@@ -26,6 +26,9 @@ bench-text bench-train: bench-%: $(ROOT)/.venv-bench/installed.txt
 	  --out $(ROOT)/data/bench $(BENCH_ARGS)
 
 docker-build:
-	docker build -t suzuri $(ROOT)
+	docker build -t suzuri --build-arg PIP_ARGS=$(call quote,$(PIP_ARGS)) $(ROOT)
 docker-all: docker-build
 	docker compose -f $(ROOT)/configs/compose.yaml run --rm all
+# The same for real, with docker or podman: the image, the demo and each service in it, without a network.
+test-container:
+	@$(clean_env) python3 tests/container

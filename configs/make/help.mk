@@ -27,6 +27,7 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (found: $(or $(OWN),none))
   make help-variables           all variables and their values
   make help-tiny-plm            what the variables and settings of tiny-plm are called here
   make docker-build docker-all  the image; the whole chain in it
+  make test-container           the image, the demo and every service in it, tested with docker or podman
   make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-eval clean-report clean-demo
   make clean                    all of these; raw/ stays
   make clean-raw                what was downloaded; your own raw/NAME.txt stays
