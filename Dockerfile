@@ -2,7 +2,7 @@
 # It runs as user 1000, who must be able to write to /big/disk; `--user $(id -u):$(id -g)` runs it as you.
 # The NVIDIA container runtime makes GPUs visible (`--gpus all`); torch's wheel contains the CUDA libraries.
 # `--build-arg PIP_ARGS=…` has more options for pip install, as PIP_ARGS of make.
-FROM docker.io/library/debian:bookworm-slim
+FROM debian:bookworm-slim
 
 ENV PIP_NO_CACHE_DIR=1 LC_ALL=C.UTF-8
 

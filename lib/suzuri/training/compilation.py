@@ -8,6 +8,7 @@ import sysconfig
 import torch
 from torch import nn
 
+from suzuri.errors import DataError
 from suzuri.progress import note
 
 PROGRAM = "#include <stdint.h>\n#include <Python.h>\nint main(void) { return 0; }\n"
@@ -54,9 +55,11 @@ class CompiledModel:
         except torch.OutOfMemoryError:
             raise
         except Exception as e:  # the compiler, its subprocesses and drivers raise many kinds
-            if self.works or not self.fallback:
+            if self.works:
                 raise
-            why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-            note(f"torch.compile fails ({why.strip()[:200]}); training goes on without it")
+            why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__).strip()[:200]
+            if not self.fallback:
+                raise DataError("torch.compile", f"fails ({why}); set torch_compile to false") from e
+            note(f"torch.compile fails ({why}); training goes on without it")
             self.callable = self.model
             return self(**tensors)
