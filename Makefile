@@ -32,7 +32,9 @@ SEED ?= 0#                                      seed of the shuffle; training ha
 UNIT ?= line#                                   what a sequence holds: line, a sentence; document, sentences of one
 MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
 MAX_CHARS ?= 1000#                              and of the longest
-SORT_MEMORY ?= 1G#                              memory of shuffle-split
+SORT_MEMORY ?= 1G#                              memory of shuffle-split, and of each map-text and reduce-text
+RANGES ?= 16#                                   ranges of hashes in which a corpus of many files is shuffled
+LAUNCH ?=#                                      sends heavy programs to other machines: srun --exact -N1 -n1 -c1
 STREAM ?=#                                      1: read the sources only as far as needed, without a copy under raw/
 SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
 PIP_ARGS ?=#                                    more options for pip install
@@ -53,8 +55,9 @@ JAWIKI_MAX_TRAIN_SENTENCE_NUM ?= 38400000#      distinct sentences written for t
 JAWIKI_MAX_VALIDATION_SENTENCE_NUM ?= 1200000#  and for validation
 JAWIKI_NUM_FILES ?= 32#                         files for training, and so shards
 
-# Each corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst].
+# Each corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or raw/NAME/ with .txt, .jsonl and .parquet files.
 MAX_SENTENCE_NUM ?= 0#                          sentences read
+TEXT_FIELD ?= text#                             the field of a JSON line, or the column, that has the text
 VALIDATION_FRACTION ?= 0.01#                    part of all sentences that is for validation
 NUM_FILES ?= 8#                                 files for training, and so shards
 
@@ -91,7 +94,7 @@ ifeq ($(call unfit,$(DATA)),)
 endif
 $(if $(WORK),$(call refuse_unfit,DATA=,$(DATA)))
 $(if $(and $(WORK),$(filter x x/,x$(DATA))),$(error DATA=$(DATA): name a folder in which everything is made))
-include $(addprefix $(MACHINERY)/,corpora.mk help.mk environment.mk lock.mk development.mk)
+include $(addprefix $(MACHINERY)/,environment.mk corpora.mk help.mk lock.mk development.mk)
 
 ifneq ($(FLOW),)
 
@@ -174,9 +177,12 @@ $(DATA)/text/jawiki/manifest.json: $(RAW.jawiki:=/manifest.json) $(DATA)/.stamps
 	    $(call limit,--train-lines,$(JAWIKI_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(JAWIKI_MAX_VALIDATION_SENTENCE_NUM) \
 	    --counts $(STATS)/extract-wiki.json)
 
-$(OWN:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RAW.$$*) $(DATA)/.stamps/text-% | $(VENV)
+# A corpus of your own goes through the pipe if it is one file, or if an amount ends it: where that falls in many files
+# is known only when those before have been read, and then the pipe has read no more than it needs.
+PIPED := $(if $(filter-out 0,$(MAX_SENTENCE_NUM)),$(OWN),$(filter-out $(OWN_FOLDERS),$(OWN)))
+$(PIPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(INPUTS.$$*) $(DATA)/.stamps/text-% | $(VENV)
 	$(call text-folder,$(RAW.$*),$(MAX_SENTENCE_NUM))
-	@cat-text $(RAW.$*) \
+	@cat-text $(if $(filter $*,$(FOLDERS)),--text-field=$(TEXT_FIELD) )$(RAW.$*) \
 	| $(call split-filter-shuffle,$(RAW.$*),--shards $(NUM_FILES) \
 	    $(call limit,--max-lines,$(MAX_SENTENCE_NUM)) --valid-fraction $(VALIDATION_FRACTION))
 
@@ -190,11 +196,51 @@ STATS = $(DATA)/.stats/$(notdir $(@D))
 # Half of the cores are for the heaviest program of a pipe; the other programs need the rest.
 HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 
+# Many files go piece by piece, with the same bytes as the result: a rule per file, then one per range of hashes. A run
+# that was stopped goes on with the pieces that are missing; a file that is new or has changed is mapped, and no other.
+MAPPED := $(filter-out $(PIPED),$(OWN))
+MAPS := $(DATA)/pieces/maps
+$(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.records)) \
+  $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%-of-$(RANGES).records,$(shell seq $(RANGES)))) \
+  $(eval $(MAPS.$(d)): | $(MAPS)/$(d)))
+.SECONDARY: $(foreach d,$(MAPPED),$(MAPS.$(d)) $(RANGES.$(d)))
+
+$(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
+	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)
+	$(call disk,"text/$*") --factor 15 $(DATA)/pieces $(RAW.$*)
+	@mkdir -p $@
+
+# A map has one process, or several if there are fewer files than jobs.
+map_jobs = $(if $(call same,$(words $(wordlist 1,$(JOBS),$(MAPS.$(1)))),$(JOBS)),1,$(HALF))
+$(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
+	@$(launched)map-text --seed $(SEED) --unit $(UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
+	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(call map_jobs,$(notdir $(@D))) $< $(attempt) $(arrived)
+
+# All maps of a corpus, and nothing else: what is left of a file that is gone, or of an attempt, is removed.
+$(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps/text-%
+	@cd $(@D) && for map in * .[!.]*; do [ -e $(DATA)/raw/$*/"$${map%.records}" ] || rm -f -- "$$map"; done
+	@touch $@
+
+$(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/$$(*D)/complete | $(VENV)
+	@mkdir -p $(@D)
+	@$(launched)reduce-text --range $(subst -of-,/,$(*F)) --shards $(NUM_FILES) \
+	  --valid-fraction $(VALIDATION_FRACTION) --memory $(SORT_MEMORY) $(<D) $(attempt) $(arrived)
+
+# The last step copies the pieces to their places. It is not launched: two that fill one folder would not be safe.
+$(MAPPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RANGES.$$*) $(DATA)/.stamps/text-% | $(VENV)
+	@rm -f $(filter-out $(RANGES.$*),$(wildcard $(DATA)/pieces/ranges/$*/*))
+	@mkdir -p $(DATA)/text
+	@shuffle-split --seed $(SEED) --unit $(UNIT) --jobs $(JOBS) --shards $(NUM_FILES) \
+	  --valid-fraction $(VALIDATION_FRACTION) --maps $(MAPS)/$* --ranges $(DATA)/pieces/ranges/$* \
+	  --source $(RAW.$*) $(@D)
+	@rm -r $(DATA)/pieces/ranges/$*
+
 DATASETS := cc100-ja jawiki $(OWN)
 .PHONY: $(DATASETS:%=build-dataset-%)
 $(DATASETS:%=build-dataset-%): build-dataset-%: $(DATA)/text/%/manifest.json
 build-dataset-% shards-% train-model-% $(DATA)/text/%/manifest.json:
-	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst)" >&2; exit 1
+	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst), or" \
+	  "its files in $(DATA)/raw/$*/" >&2; exit 1
 
 TEXT := SEED UNIT MIN_CHARS MAX_CHARS
 SETTINGS.text-cc100-ja := $(TEXT) $(if $(STREAM),CC100_JA_URL) \
@@ -202,6 +248,7 @@ SETTINGS.text-cc100-ja := $(TEXT) $(if $(STREAM),CC100_JA_URL) \
 SETTINGS.text-jawiki := $(TEXT) $(if $(STREAM),JAWIKI_URL JAWIKI_DATE) \
   $(addprefix JAWIKI_,MAX_DOCUMENTS MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
 SETTINGS.text := $(TEXT) MAX_SENTENCE_NUM VALIDATION_FRACTION NUM_FILES
+SETTINGS.maps := $(TEXT) TEXT_FIELD
 
 # --- tokenizer/ -------------------------------------------------------------------------------------------------------
 
@@ -238,11 +285,13 @@ $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/t
 	$(if $(filter valid,$(*F)),$(call say,shards-$(*D)))
 	$(if $(filter valid,$(*F)),$(call disk,"shards/$(*D)") --factor 0.8 $(@D) $(<D))
 	@mkdir -p $(@D)
-	@pack-tokens --tokenizer $(DATA)/tokenizer --unit $(UNIT) --max-seq-length $(MAX_SEQ_LENGTH) $@ <$(<D)/$(*F).txt
+	@$(launched)pack-tokens --tokenizer $(DATA)/tokenizer --unit $(UNIT) --max-seq-length $(MAX_SEQ_LENGTH) \
+	  $(attempt) $(<D)/$(*F).txt $(arrived)
 
 # Shards left from a division into more files hold sentences that other shards hold too: they are removed.
 $(DATASETS:%=$(DATA)/shards/%/manifest.json): $(DATA)/shards/%/manifest.json: $$(SHARDS.$$*)
-	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(@D)/train-[0-9][0-9][0-9].safetensors $(@D)/.train-*.part))
+	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(addprefix $(@D)/,train-[0-9][0-9][0-9].safetensors \
+	  .train-*.part .valid.*.part train-*.part valid.*.part)))
 	@write-manifest --source $(DATA)/text/$* --source $(DATA)/tokenizer --set unit=$(UNIT) \
 	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(@D) $(notdir $(SHARDS.$*))
 
@@ -255,7 +304,7 @@ $(DATASETS:%=train-model-%): train-model-%: $$(call models_of,$$*)
 
 # One process, or one per GPU.
 TORCHRUN := $(PYTHON) -m torch.distributed.run --standalone --nproc-per-node $(GPUS)
-TRAIN := $(if $(filter-out 1,$(GPUS)),$(TORCHRUN) $(BIN)/)train-mlm
+TRAIN := $(if $(filter-out 1,$(GPUS)),$(call options,$(LAUNCH)) $(TORCHRUN) $(BIN)/,$(launched))train-mlm
 
 # train-mlm continues a run that was stopped, and leaves a finished model as it is (hence the touch).
 $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/models/%/manifest.json: \

@@ -13,7 +13,7 @@ clean-raw:
 	$(call forget,raw)
 	@rmdir $(addprefix $(DATA)/raw/tasks/,jsts jnli jsquad jcommonsenseqa .) $(DATA)/raw 2>/dev/null || true
 clean-text clean-shards clean-eval clean-report: clean-%:
-	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats)
+	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats $(DATA)/pieces $(DATA)/.stamps/maps)
 	$(call forget,$*)
 clean-tokenizer:
 	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part $(DATA)/.stamps/tokenizer

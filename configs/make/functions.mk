@@ -25,6 +25,12 @@ disk = @check-disk --for $(1)
 # $(call limit,--flag,AMOUNT): nothing for 0, which means "all there is".
 limit = $(if $(filter-out 0,$(2)),$(1) $(2))
 
+# $(launched)TOOL … $(attempt) $(arrived): a tool that makes $@, sent by $(LAUNCH) to a machine that sees DATA and ROOT
+# by the same names. What comes of a machine that was given up, and writes on, has a name that no other attempt uses.
+launched = $(if $(LAUNCH),$(call options,$(LAUNCH)) $(BIN)/)
+attempt = $(if $(LAUNCH),$@.$$$$.part,$@)
+arrived = $(if $(LAUNCH),&& mv $(attempt) $@)
+
 # The end of a pipe whose last program may stop reading when it has enough. The programs before it are then ended by
 # SIGPIPE (status 141), which is not an error.
 FULL := || for status in "$${PIPESTATUS[@]}"; do [ $$status = 0 ] || [ $$status = 141 ] || exit $$status; done

@@ -19,7 +19,8 @@ step by step, in the order of the flow:
   make eval                     the models' loss and perplexity; the last one fine-tuned, beside baselines
   make report                   report/index.html and report.md: all results on one page
 
-a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] (found: $(or $(OWN),none)):
+a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl and .parquet files
+(found: $(or $(OWN),none)):
   make build-dataset-NAME shards-NAME train-model-NAME
 
   make verify                   every file checked against its manifest

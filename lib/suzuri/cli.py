@@ -170,9 +170,13 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 
 def summary(
-    counts: dict[str, int], seconds: float | None = None, nbytes: int | None = None, stats: str | None = None
+    counts: dict[str, int],
+    seconds: float | None = None,
+    nbytes: int | None = None,
+    stats: str | None = None,
+    name: str | None = None,
 ) -> None:
-    """Print the tool's last line: `tool: 12 lines in, 30 sentences out, 92 MB/s`.
+    """Print the tool's last line: `tool: 12 lines in, 30 sentences out, 92 MB/s`, or with a name `tool: name: 12 …`.
 
     `counts` maps phrases to numbers, {"lines in": 12, …}. The same counts go to the file `stats` as JSON, as
     {"tool": {"lines_in": 12, …}}.
@@ -180,7 +184,7 @@ def summary(
     parts = [f"{n:,} {what}" for what, n in counts.items()]
     if seconds and nbytes:
         parts.append(f"{nbytes / 1e6 / seconds:.0f} MB/s")
-    note(", ".join(parts))
+    note(f"{name}: {', '.join(parts)}" if name else ", ".join(parts))
     if stats:
         with replacing(stats, "w", encoding="utf-8") as f:
             json.dump({TOOL: {what.replace(" ", "_"): n for what, n in counts.items()}}, f, indent=2)
@@ -207,3 +211,16 @@ def count(text: str) -> int:
     if n < 0:
         raise argparse.ArgumentTypeError(f"not an amount: {text!r} (try 1000000 or 1M)")
     return n
+
+
+def fraction(text: str):
+    """'0.01' or '1/100' -> a fractions.Fraction from 0 to 1."""
+    from fractions import Fraction
+
+    try:
+        part = Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError from None
+    if not 0 <= part <= 1:
+        raise ValueError
+    return part

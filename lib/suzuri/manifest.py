@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from suzuri import __version__
@@ -27,19 +27,22 @@ def write_manifest(
     settings: dict | None = None,
     name: str | None = None,
     unlisted: Iterable[str] = (),
+    known: Mapping[str, str] | None = None,
 ) -> None:
     """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
     `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Outputs are `files`, by
     default every file in the folder, except .part files and those below a name in `unlisted` (event logs with times in
-    them). The manifest has no times and no host names: equal work gives equal bytes.
+    them). `known` has the sha256 of files that need not be read again, by their paths. The manifest has no times and no
+    host names: equal work gives equal bytes.
     """
+    known = known or {}
     name = os.path.abspath(name or folder)
     outputs = {}
     for file in sorted(_files(folder) if files is None else files, key=os.path.split):
         if file.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
             path = os.path.join(folder, file)
-            outputs[file] = {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+            outputs[file] = {"bytes": os.path.getsize(path), "sha256": known.get(path) or sha256(path)}
             if name != os.path.abspath(folder) and os.stat(path).st_nlink == 1:  # another name of it is not ours
                 share(path)
     manifest = {
@@ -47,7 +50,7 @@ def write_manifest(
         "tool": TOOL,
         "versions": {"suzuri": __version__},
         "settings": settings or {},
-        "inputs": {os.path.relpath(os.path.abspath(p), name): recorded_sha256(p) for p in inputs},
+        "inputs": {os.path.relpath(os.path.abspath(p), name): known.get(p) or recorded_sha256(p) for p in inputs},
         "outputs": outputs,
         "counts": counts or {},
         "unlisted": sorted(unlisted),

@@ -73,23 +73,31 @@ class Block:
 
 
 class LineReader:
-    """Standard input as blocks of whole lines, however the pipe cuts them.
+    """Standard input, or other `source` blocks, as blocks of whole lines, however the pipe cuts them.
 
     Raises DataError for what is not text in UTF-8 (content.EncodingCheck), and for a line of more than `max_line`
     bytes. Such a line is refused, not skipped: it is a text without line ends or not a text, often all there is.
     A block has at least `least` bytes, except the last; 1: lines typed, or sent one by one, arrive at once. A reader
-    can be sent from one process to another between two blocks, if it has no `progress` bar.
+    can be sent from one process to another between two blocks, if it has no `progress` bar and no `source`, of which
+    `name` is for the errors.
     """
 
-    def __init__(self, max_line: int, least: int = BLOCK, progress: Progress | None = None):
+    def __init__(
+        self,
+        max_line: int,
+        least: int = BLOCK,
+        progress: Progress | None = None,
+        source: Iterator[bytes] | None = None,
+        name: str = "standard input",
+    ):
         self.max_line, self.least, self.progress = max_line, least, progress
-        self.check = content.EncodingCheck()
+        self.source, self.name = source, name
+        self.check = content.EncodingCheck(name)
         self.bytes = 0  # of the blocks read
         self.rest = b""  # the beginning of the next line; None at the end of the input
 
     def __iter__(self) -> Iterator[Block]:
-        open_stdin()
-        keep_memory()
+        self._begin()
         while (block := self.read()) is not None:
             yield block
 
@@ -104,14 +112,18 @@ class LineReader:
 
     def raw(self) -> Iterator[bytes]:
         """The blocks without their text. To see a quarter of them (from 1 MB on) is enough to know the encoding."""
-        open_stdin()
-        keep_memory()
+        self._begin()
         number = 0
         while (data := self._read_lines()) is not None:
             number += 1
             if self.bytes < 1 << 20 or number % 4 == 0:
                 self.check.add(data, content.decode(data)[1], self.bytes - len(data))
             yield data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+    def _begin(self):
+        if self.source is None:
+            open_stdin()
+        keep_memory()
 
     def _read_lines(self):
         if self.rest is None:
@@ -121,7 +133,7 @@ class LineReader:
         while size < self.least or not cut:
             if line > self.max_line:
                 self._refuse_line(b"".join(parts), line)
-            part = _read(0, BLOCK)
+            part = _read(0, BLOCK) if self.source is None else next(self.source, b"")
             if not part:
                 break
             parts.append(part)
@@ -135,7 +147,7 @@ class LineReader:
         if len(data) > self.max_line and (longest := max(map(len, data.split(b"\n")))) > self.max_line:
             self._refuse_line(data, longest)
         if not self.bytes and (found := content.describe(data[: content.HEAD])):
-            raise DataError("standard input", f"is {found[0]}, not text; {found[1]}")
+            raise DataError(self.name, f"is {found[0]}, not text; {found[1]}")
         self.bytes += len(data)
         if self.progress:
             self.progress.update(len(data))
@@ -144,7 +156,7 @@ class LineReader:
     def _refuse_line(self, data, length):
         self.check.add(data[-length:][:BLOCK], content.decode(data[-length:][:BLOCK])[1], self.bytes)
         what = f"a line after byte {self.bytes:,} is longer than --max-line, {self.max_line:,} bytes"
-        raise DataError("standard input", f"{what}; is it text, with a line feed after each paragraph?")
+        raise DataError(self.name, f"{what}; is it text, with a line feed after each paragraph?")
 
 
 def read_text(path: str) -> str:

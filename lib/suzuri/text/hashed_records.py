@@ -5,6 +5,7 @@ Records are slices of one big text, handled by NumPy without a Python loop over 
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import repeat
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ END = {"line": b"\n", "document": b"\n\n"}  # the end of a record, and a part of
 # (?>…)++ and not (?:…)++, which Python before 3.11.5 (Debian 12 has 3.11.2) mismatches where … can backtrack.
 DOCUMENT = re.compile(rb"((?>[^\n]+\n)++)\n")
 PORTION = 1 << 20  # bytes moved at a time: about what a core's own cache holds
+BUCKETS = 1 << 12  # finest cut of the hashes
 
 
 class Records(NamedTuple):
@@ -74,6 +76,20 @@ def number_until(until: np.ndarray, amount: int | None) -> int:
     if amount is None:
         return len(until)
     return min(len(until), int(np.searchsorted(until, amount)) + 1) if amount > 0 else 0
+
+
+def number_below(records: Records, fraction: float | Fraction) -> int:
+    """How many of the records, which are in the order of their hashes, are in the lowest `fraction` of all hashes."""
+    if fraction >= 1:
+        return len(records.starts)
+    return int(np.searchsorted(records.hashes, np.uint64(int(fraction * 2**64))))
+
+
+def bucket_cuts(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Where the buckets of sorted records begin and end, in bytes of their text and in records: int64 [BUCKETS + 1]."""
+    first = np.searchsorted(records.hashes, np.arange(BUCKETS, dtype=np.uint64) << np.uint64(52))
+    first = np.append(first, len(records.starts))
+    return np.append(0, np.cumsum(records.lengths))[first], first
 
 
 def gather(records: Records) -> np.ndarray:

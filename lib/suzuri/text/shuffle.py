@@ -14,7 +14,7 @@ import ctypes
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 
@@ -28,7 +28,6 @@ from suzuri.text.split_output import SplitOutput
 
 SCANNED = 1 << 16  # bytes hashed at a time: their Python objects stay in the cache and malloc keeps their memory
 RECORD = 80  # bytes of index that sorting a record takes besides its text: (start, end, hash) three times, order
-BUCKETS = 1 << 12  # finest cut of the hashes
 NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64)  # starts, ends, hashes of no records
 
 
@@ -51,31 +50,40 @@ def shuffle_split(
     Raises DataError if there is no text, or if a record is larger than `memory` (bytes).
     """
     buffer, scratch = TextBuffer(memory, unit, seed, max_lines), None
-    for block in chain(blocks, [rec.END[unit]]):  # the last end may be missing
-        while block and not buffer.satisfied:
-            block = block[buffer.add(block) :]
-            if buffer.filled + RECORD * buffer.count >= memory:
-                scratch = scratch or Scratch(folder, unit, seed)
-                scratch.append(rec.sorted_distinct(buffer.records()))
-                buffer.start_over()
-        if buffer.satisfied:
-            blocks.close()
-            break
-    rest = rec.sorted_distinct(buffer.records())
+    for run, more in sorted_runs(blocks, buffer):
+        if more or scratch:
+            scratch = scratch or Scratch(folder, unit, seed)
+            scratch.append(run)
     lines = buffer.lines
     if not lines:
         raise DataError("standard input", "no text in it")
     output = SplitOutput(folder, unit, **amounts)
     if scratch is None:
-        output.write(rest)
+        output.write(run)
     else:
-        scratch.append(rest)
-        del buffer, rest  # the ranges need their memory
+        del buffer, run  # the ranges need their memory
         write_ranges(scratch.ranges(memory // jobs), scratch.load, output, jobs)
     shortfall = output.finish()
     if shortfall and report:
         report(shortfall)
     return {"sentences in": lines, **output.counts(lines)}
+
+
+def sorted_runs(blocks: Generator[bytes, None, None], buffer: "TextBuffer") -> Iterator[tuple[rec.Records, bool]]:
+    """(the distinct records that fill the buffer, sorted; whether more may come), until the text ends.
+
+    A run is in the buffer, and is lost when the next one is asked for.
+    """
+    for block in chain(blocks, [rec.END[buffer.unit]]):  # the last end may be missing
+        while block and not buffer.satisfied:
+            block = block[buffer.add(block) :]
+            if buffer.filled + RECORD * buffer.count >= buffer.capacity:
+                yield rec.sorted_distinct(buffer.records()), True
+                buffer.start_over()
+        if buffer.satisfied:
+            blocks.close()
+            break
+    yield rec.sorted_distinct(buffer.records()), False
 
 
 def write_ranges(ranges: list, load: Callable, output, jobs: int) -> None:
@@ -100,11 +108,11 @@ class TextBuffer:
     text[scanned:whole] holds records that are not noted yet.
     """
 
-    def __init__(self, capacity, unit, seed, max_lines=None):
+    def __init__(self, capacity, unit, seed, max_lines=None, name="standard input"):
         self.buffer = mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with suppress(AttributeError, OSError):  # where there are huge pages, 120 MB cost 60 page faults, not 30,000
             self.buffer.madvise(mmap.MADV_HUGEPAGE)
-        self.capacity, self.unit, self.seed, self.max_lines = capacity, unit, seed, max_lines
+        self.capacity, self.unit, self.seed, self.max_lines, self.name = capacity, unit, seed, max_lines, name
         self.lines = 0
         self.filled = self.whole = self.scanned = 0
         self.found, self.count = [NOTHING], 0  # (starts, ends, hashes) of each scan, and the number of records
@@ -124,7 +132,7 @@ class TextBuffer:
         taken = min(len(block), self.capacity - before)
         if not taken:
             size = f"{self.capacity:,} bytes"
-            raise DataError("standard input", f"a {self.unit} is longer than --memory, {size}; raise it")
+            raise DataError(self.name, f"a {self.unit} is longer than --memory, {size}; raise it")
         self.filled += taken
         self.buffer[before : self.filled] = block[:taken]
         last = self.buffer.rfind(end, max(self.whole, before - len(end) + 1), self.filled)
@@ -171,40 +179,58 @@ class Scratch:
         self.file = tempfile.TemporaryFile(dir=folder, buffering=0)
         self.unit, self.seed = unit, seed
         self.bounds = []  # per run: int64 [BUCKETS + 1], where in the file its buckets begin and end
-        self.need = np.zeros(BUCKETS, np.int64)  # bytes of memory to sort a bucket
+        self.need = np.zeros(rec.BUCKETS, np.int64)  # bytes of memory to sort a bucket
 
     def append(self, records: rec.Records) -> None:
         """Write a run: records in the order of their hashes."""
         start = self.bounds[-1][-1] if self.bounds else 0
-        first = np.searchsorted(records.hashes, np.arange(BUCKETS, dtype=np.uint64) << np.uint64(52))
-        until = np.concatenate(([0], np.cumsum(records.lengths)))
-        self.bounds.append(start + np.append(until[first], until[-1]))
-        count = np.diff(np.append(first, len(records.starts)))
-        self.need += np.diff(self.bounds[-1]) + RECORD * count
+        until, first = rec.bucket_cuts(records)
+        self.bounds.append(start + until)
+        self.need += np.diff(until) + RECORD * np.diff(first)
         for portion in rec.portions(records):
             write_all(self.file.fileno(), rec.gather(portion))
 
     def ranges(self, memory: int) -> list[tuple[int, int]]:
-        """Cut the buckets into ranges (first, last) that each need at most `memory` bytes, or are one bucket."""
-        first, cuts = 0, []
-        until = np.cumsum(self.need)
-        while first < BUCKETS:
-            bound = (until[first - 1] if first else 0) + memory
-            last = max(first + 1, int(np.searchsorted(until, bound, "right")))
-            cuts.append((first, last))
-            first = last
-        return cuts
+        """The ranges of buckets to load, see ranges_that_fit."""
+        return ranges_that_fit(self.need, memory)
 
     def load(self, buckets: tuple[int, int]) -> rec.Records:
         """The distinct records of a range of buckets, in order, which the file then no longer holds."""
         first, last = buckets
         slices = [(int(bounds[first]), int(bounds[last])) for bounds in self.bounds]
-        buffer = TextBuffer(max(1, sum(stop - start for start, stop in slices)), self.unit, self.seed)
-        for start, stop in slices:
-            for at in range(start, stop, rec.PORTION):
-                buffer.add(os.pread(self.file.fileno(), min(rec.PORTION, stop - at), at))
-            give_back_disk(self.file.fileno(), start, stop - start)
-        return rec.sorted_distinct(buffer.records())
+
+        def blocks():
+            for start, stop in slices:
+                yield from read_slice(self.file.fileno(), start, stop)
+                give_back_disk(self.file.fileno(), start, stop - start)
+
+        return load(blocks(), sum(stop - start for start, stop in slices), self.unit, self.seed)
+
+
+def ranges_that_fit(need: np.ndarray, memory: int) -> list[tuple[int, int]]:
+    """Cut buckets, of which each needs some bytes, into ranges (first, last) of at most `memory`, or of one bucket."""
+    first, cuts = 0, []
+    until = np.cumsum(need)
+    while first < len(need):
+        bound = (until[first - 1] if first else 0) + memory
+        last = max(first + 1, int(np.searchsorted(until, bound, "right")))
+        cuts.append((first, last))
+        first = last
+    return cuts
+
+
+def read_slice(fd: int, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a file from `start` to `stop`, in portions; fewer if the file ends before."""
+    for at in range(start, stop, rec.PORTION):
+        yield os.pread(fd, min(rec.PORTION, stop - at), at)
+
+
+def load(blocks: Iterable[bytes], size: int, unit: str, seed: int) -> rec.Records:
+    """The distinct records in blocks of text, `size` bytes in all, in order."""
+    buffer = TextBuffer(max(1, size), unit, seed)
+    for block in blocks:
+        buffer.add(block)
+    return rec.sorted_distinct(buffer.records())
 
 
 def give_back_disk(fd: int, start: int, length: int) -> None:

@@ -9,6 +9,16 @@ from suzuri.streams import line_blocks, write_all
 from suzuri.text import hashed_records as rec
 
 
+def output_names(shards: int) -> list[str]:
+    return ["valid.txt", *map("train-{:03}.txt".format, range(shards))]
+
+
+def fewer(there: int, valid: int, train: int) -> str:
+    """The message that there are fewer sentences than asked for."""
+    got = f"{valid:,} for validation, {train:,} for training"
+    return f"fewer than asked for: there are {there:,} distinct sentences: {got}"
+
+
 class SplitOutput:
     """FOLDER/valid.txt and FOLDER/train-NNN.txt, filled from one sequence of records.
 
@@ -30,9 +40,7 @@ class SplitOutput:
     ):
         self.unit, self.shards = unit, shards
         self.valid_lines, self.valid_fraction, self.train_lines = valid_lines, valid_fraction, train_lines
-        self.paths = [
-            os.path.join(folder, name) for name in ["valid.txt", *map("train-{:03}.txt".format, range(shards))]
-        ]
+        self.paths = [os.path.join(folder, name) for name in output_names(shards)]
         self.fds = [os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND, 0o666) for path in self.paths]
         self.state = {"distinct": 0, "valid": 0, "train": 0, "dealt": 0}  # sentences; dealt: records in the shards
 
@@ -41,10 +49,8 @@ class SplitOutput:
         until = np.cumsum(rec.sentence_counts(records, self.unit))
         if self.valid_fraction is None:
             valid = rec.number_until(until, self.valid_lines - self.state["valid"])
-        elif self.valid_fraction < 1:
-            valid = int(np.searchsorted(records.hashes, np.uint64(int(self.valid_fraction * 2**64))))
         else:
-            valid = len(until)
+            valid = rec.number_below(records, self.valid_fraction)
         in_valid = int(until[valid - 1]) if valid else 0
         self._append(0, records.take(slice(valid)))
         self.state["valid"] += in_valid
@@ -73,8 +79,7 @@ class SplitOutput:
         if self.valid_fraction is None and train is not None and there < asked:
             self._hand_over((2 * there * valid + asked) // (2 * asked))
         if self.state["valid"] + self.state["train"] < asked or (train is None and not self.state["train"]):
-            got = f"{self.state['valid']:,} for validation, {self.state['train']:,} for training"
-            shortfall = f"fewer than asked for: there are {there:,} distinct sentences: {got}"
+            shortfall = fewer(there, self.state["valid"], self.state["train"])
         for fd in self.fds:
             if self.unit == "document" and os.fstat(fd).st_size:
                 os.truncate(fd, os.fstat(fd).st_size - 1)  # a blank line is between documents, not at the end

@@ -6,19 +6,13 @@ links, unexpanded templates, invisible characters. Between two blocks of the pag
 a list) there is a space; within a block there is none after 。, which is how prose is told from a note.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from suzuri.content import decode
 from suzuri.errors import DataError
 from suzuri.text.characters import REMOVED_RUN
-
-try:
-    from orjson import loads
-except ImportError:  # the same documents at two thirds of the speed: parsing is most of the work
-    from json import loads
+from suzuri.text.inputs import parse_json
 
 # Redirect pages are marked by page_type or redirect_target, or by their text. The `redirect` list of an article is
 # something else: the titles that lead to it.
@@ -65,7 +59,8 @@ def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | No
         if line.startswith(b'{"index":{'):
             continue
         try:
-            record = parse(line, counts)
+            record, invalid = parse_json(line)
+            counts["invalid"] += invalid
             if not isinstance(record, dict):
                 raise ValueError("not an object")
         except (ValueError, RecursionError):
@@ -100,16 +95,6 @@ def check_start(line: bytes) -> None:
     for start, what in STARTS.items():
         if line.lstrip(b"\xef\xbb\xbf \t").startswith(start):
             raise DataError(INPUT, what)
-
-
-def parse(line: bytes, counts: Counter) -> object:
-    try:
-        return loads(line)
-    except ValueError:
-        text, invalid = decode(line)
-        found = json.loads(text)  # which accepts half a surrogate pair ("\\ud83d"); orjson does not
-        counts["invalid"] += invalid
-        return found
 
 
 def check_counts(counts: Counter) -> None:
