@@ -9,11 +9,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, wait_for
-from suzuri.text import many_files, record_file
+from suzuri.errors import DataError
+from suzuri.text import inputs, many_files, record_file
 
 SAMPLE = [path.read_text() for path in sorted((ROOT / "data/sample/cc100").glob("*.txt"))]
 DOCUMENTS = [text for page in SAMPLE for text in page.split("\n\n")]
@@ -75,41 +78,45 @@ def map_all(raw, maps, unit="line", memory=10**9, jobs=1):
     return maps
 
 
+def reduce_and_join(raw, maps, folder, n, unit, part, shards):
+    """FOLDER, a name that ends with the number of ranges, made from maps; returns its bytes."""
+    ranges = folder / "ranges"
+    ranges.mkdir(parents=True)
+    settings = {"shards": shards, "valid_fraction": Fraction(part)}
+    for i in range(n):
+        with open(ranges / f"{i}.records", "wb") as f:
+            many_files.reduce_range(str(maps), f, i, n, memory=10**6, **settings)
+    settings |= {"unit": unit, "seed": 0, "jobs": 1 + n % 2, "report": print}
+    many_files.join(str(maps), str(ranges), str(folder), sorted(map(str, raw.iterdir())), **settings)
+    return {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+
+
 @pytest.mark.parametrize("unit", ["line", "document"])
 def test_the_same_bytes_for_any_ranges(run_tool, raw, tmp_path, unit):
     wanted = pipe(raw, tmp_path / "pipe", "--valid-fraction 0.1 --shards 3", unit=unit)
     maps = map_all(raw, tmp_path / "maps", unit)
     for n in (1, 3, 16):
-        (tmp_path / f"{n}").mkdir()
-        for i in range(n):
-            with open(tmp_path / f"{n}/{i}.records", "wb") as f:
-                many_files.reduce_range(str(maps), f, i, n, shards=3, valid_fraction=Fraction("0.1"), memory=10**6)
-        args = ["--valid-fraction", "0.1", "--shards", 3, "--jobs", 1 + n % 2, "--source", raw, tmp_path / "out"]
-        run_tool("shuffle-split", "--unit", unit, "--maps", maps, "--ranges", tmp_path / f"{n}", *args)
-        assert contents(tmp_path / "out") == wanted
+        made = reduce_and_join(raw, maps, tmp_path / f"{n}", n, unit, "0.1", 3)
+        assert made == {name: wanted[name] for name in made} and len(made) == 4
+    args = ["--valid-fraction", "0.1", "--shards", 3, "--unit", unit, "--source", raw, tmp_path / "out"]
+    run_tool("shuffle-split", "--maps", maps, "--ranges", tmp_path / "16/ranges", *args)
+    assert contents(tmp_path / "out") == wanted
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])
-def test_more_than_the_memory(run_tool, tmp_path, unit):
+def test_more_than_the_memory(tmp_path, unit):
     """Files of several sorted runs, and ranges that are reduced in several parts, with --jobs."""
     raw = tmp_path / "own"
     raw.mkdir()
     for i in range(2):
-        texts = (
-            f"{n}番目の文は{n * n}です。{'長' * (n % 50)}\n" + "\n" * (n % 7 == 0) for n in range(i * 9000, 20_000)
-        )
+        texts = (f"{n}番目の文は{'長' * (n % 50)}い。\n" + "\n" * (n % 7 == 0) for n in range(i * 9000, 20_000))
         (raw / f"{i}.txt").write_text("".join(texts))
     wanted = pipe(raw, tmp_path / "pipe", "--valid-fraction 1/3 --shards 4", unit=unit)
     maps = map_all(raw, tmp_path / "maps", unit, memory=10**6, jobs=2)
     assert all(len(file.cuts) > 1 for file in record_file.record_files(str(maps)))
-    (tmp_path / "ranges").mkdir()
-    for i in range(2):
-        with open(tmp_path / f"ranges/{i}.records", "wb") as f:
-            many_files.reduce_range(str(maps), f, i, 2, shards=4, valid_fraction=Fraction("1/3"), memory=10**6)
-    assert all(len(file.cuts) > 1 for file in record_file.record_files(str(tmp_path / "ranges")))
-    args = ["--valid-fraction", "1/3", "--shards", 4, "--source", raw, tmp_path / "out"]
-    run_tool("shuffle-split", "--unit", unit, "--maps", maps, "--ranges", tmp_path / "ranges", *args)
-    assert contents(tmp_path / "out") == wanted
+    made = reduce_and_join(raw, maps, tmp_path / "out", 2, unit, "1/3", 4)
+    assert all(len(file.cuts) > 1 for file in record_file.record_files(str(tmp_path / "out/ranges")))
+    assert made == {name: wanted[name] for name in made} and len(made) == 5
 
 
 # --- through make -----------------------------------------------------------------------------------------------------
@@ -184,22 +191,160 @@ def test_killed_then_files_come_and_go(raw, tmp_path):
     make("-q", *goal, launch)
 
     shutil.copy(raw / "d.txt.gz", own)
-    make("-j1", *goal)
-    check()
-    assert times(maps).items() > before.items() and len(times(maps)) == len(before) + 1
-
     (own / "-a.txt").unlink()
-    make("-q", *goal, status=1)
-    make(*goal)
+    make("-j1", *goal, "RANGES=1")
     check()
-    assert times(maps).keys() == {f"{name}.records" for name in os.listdir(own)}
-    make("verify", goal[1])
+    del before["-a.txt.records"]
+    assert times(maps).items() > before.items() and times(maps).keys() - before.keys() == {"d.txt.gz.records"}
 
-    before = times(maps)
-    make(*goal, "RANGES=1", "NUM_FILES=3")
-    check("--shards 3 --valid-fraction 0.1")
+    (own / "b.txt").unlink()
+    make("-q", *goal, status=1)
     make(*goal, "MAX_SENTENCE_NUM=300")
     check("--shards 2 --valid-fraction 0.1 --max-lines 300")
-    assert times(maps) == before
     make("clean-text", goal[1])
     assert not (data / "pieces").exists() and not list((data / ".stamps").glob("*s*"))
+
+
+BAD_NAMES = [
+    "my text.txt",
+    "n\nl.txt",
+    "a'b.txt",
+    '"a".jsonl',
+    "$(touch PWN).txt",
+    "a%b.txt",
+    "a:b.txt.gz",
+    "a,b.txt",
+    "a@b.txt",
+]
+
+
+def test_what_is_no_corpus_is_refused_at_once(tmp_path):
+    """One line for each folder, which stops no other dataset; a goal that would use it ends at once."""
+    raw = tmp_path / "raw"
+    names = [f"bad{i}/{name}" for i, name in enumerate(BAD_NAMES)]
+    names += [
+        "my texts/a.txt",
+        "mixed/README.md",
+        "mixed/a.txt",
+        "deep/in/a.txt",
+        "deep/a.txt",
+        "both/a.txt",
+        "both.txt",
+    ]
+    names += [
+        "good/a.txt",
+        "good/.b.txt",
+        "good/_SUCCESS",
+        "good/a.txt.json",
+        "sample/a.txt",
+        "no/README.md",
+        "ja/a.txt",
+    ]
+    for name in names:
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_text("硯で墨をする。\n")
+    (raw / "broken").mkdir()
+    (raw / "broken/a.txt").symlink_to("nowhere")
+    done = make("-n", "build-dataset-good", f"DATA={tmp_path}")
+    assert "map-text --seed 0" in done.stdout and "README" not in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(BAD_NAMES) + 6, lines
+    assert sum("not read, rename with letters, digits and . _ + - only" in line for line in lines) == len(BAD_NAMES) + 1
+    for name in ("bad4", "mixed", "both"):
+        done = make("-n", f"build-dataset-{name}", f"DATA={tmp_path}", status=2)
+        assert done.stdout.count("\n") <= 2 and done.stderr.count("\n") == 1 and f"{raw}/{name}" in done.stderr
+    assert "put it at" in make("build-dataset-no", f"DATA={tmp_path}", status=2).stderr
+    assert not list(tmp_path.rglob("PWN*"))
+
+
+# --- files that are not what they should be ---------------------------------------------------------------------------
+
+LONG = "".join(SAMPLE) * 12  # a million bytes
+BROKEN = {
+    "sjis.txt": (LONG.encode() + LONG.encode("cp932", "replace"), "it is not UTF-8; it looks like CP932"),
+    "zip.txt": (b"PK\3\4" + bytes(600), "is a zip archive"),
+    "short.txt.gz": (gzip.compress(os.urandom(5000).hex().encode())[:4000], "damaged or cut short"),
+    "empty.txt.xz": (b"", "its name says xz, but it is empty"),
+    "field.jsonl": (
+        b'\n{"body": "a"}',
+        "line 2: has no field text; its fields are body: name the right one (TEXT_FIELD",
+    ),
+    "number.jsonl": (b'{"text": 1}', "line 1: the field text is not text"),
+    "array.jsonl": (b'[{"text": "a"}]', "1 of 1 lines are not JSON objects"),
+    "half.jsonl": (b'{"text": "a"}\n{"text": "b\n{"text', "2 of 3 lines are not JSON objects"),
+    "x.parquet": (b"PAR1" + bytes(50) + b"PAR1", "damaged, or not a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named(tmp_path, name):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow", reason="needs pyarrow (configs/requirements-parquet.txt)")
+    data, what = BROKEN[name]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / name).write_bytes(data)
+    with pytest.raises(DataError) as e:
+        map_all(tmp_path / "own", tmp_path / "maps")
+    assert str(e.value).startswith(f"{tmp_path}/own/{name}: ") and what in str(e.value)
+
+
+def test_one_broken_line_of_json_is_skipped(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a\\ud83d"}\n{"text": "b\n{"text": "\xe3"}\n')
+    assert b"".join(inputs.text_blocks(str(tmp_path / "a.jsonl"), "text")) == "a?\n\n\ufffd\n".encode()
+    assert "skipped 1 of 3 lines" in capsys.readouterr().err
+
+
+def test_parquet(tmp_path, monkeypatch):
+    path = str(tmp_path / "a.parquet")
+    Path(path).touch()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(DataError, match=r"pyarrow is needed to read it .* install -r .*requirements-parquet.txt"):
+            list(inputs.text_blocks(path, "text"))
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow (configs/requirements-parquet.txt)")
+    from pyarrow import parquet
+
+    table = {"id": range(len(DOCUMENTS)), "本文": [*DOCUMENTS[:-2], None, ""]}
+    parquet.write_table(pa.table(table), path, row_group_size=7)
+    (tmp_path / "a.jsonl").write_bytes(json_lines(DOCUMENTS[:-2]))
+    wanted = b"".join(inputs.text_blocks(str(tmp_path / "a.jsonl"), "text"))
+    assert b"".join(inputs.text_blocks(path, "本文")) == wanted
+    for field, what in (
+        ("text", "has no field text; its fields are id, 本文"),
+        ("id", "row 1: the field id is not text"),
+    ):
+        with pytest.raises(DataError, match=what):
+            list(inputs.text_blocks(path, field))
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    path.write_bytes({"cut": data[:-100], "empty": b"", "format": data.replace(b"records/1", b"records/2")}[how])
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "format"])
+def test_a_damaged_piece_is_named(raw, tmp_path, how):
+    maps = map_all(raw, tmp_path / "maps")
+    damage(maps / "c.txt.xz.records", how)
+    with pytest.raises(
+        DataError, match=r"c.txt.xz.records.*not a file of records of suzuri .*remove it and run make again"
+    ):
+        many_files.reduce_range(str(maps), None, 0, 1, shards=1, valid_fraction=0, memory=10**6)
+
+
+def test_pieces_that_do_not_fit_together(raw, tmp_path):
+    maps = map_all(raw, tmp_path / "maps")
+    reduce_and_join(raw, maps, tmp_path / "out", 2, "line", "0", 2)
+
+    def join(shards=2, sources=raw):
+        settings = {"unit": "line", "seed": 0, "shards": shards, "valid_fraction": Fraction(0)}
+        paths = [str(maps), f"{tmp_path}/out/ranges", str(tmp_path), sorted(map(str, sources.iterdir()))]
+        many_files.join(*paths, jobs=1, report=print, **settings)
+
+    with pytest.raises(DataError, match="made with shards 2, not 3; remove it"):
+        join(shards=3)
+    with pytest.raises(DataError, match="was not made from all of the 2 sources, and only these"):
+        join(sources=tmp_path)
+    (tmp_path / "out/ranges/0.records").unlink()
+    with pytest.raises(DataError, match="does not hold each of 2 ranges once"):
+        join()
