@@ -202,19 +202,20 @@ MAPPED := $(filter-out $(PIPED),$(OWN))
 MAPS := $(DATA)/pieces/maps
 $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.records)) \
   $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%-of-$(RANGES).records,$(shell seq $(RANGES)))) \
-  $(eval $(MAPS.$(d)): | $(MAPS)/$(d)))
-.SECONDARY: $(foreach d,$(MAPPED),$(MAPS.$(d)) $(RANGES.$(d)))
+  $(eval $(MAPS.$(d)): | $(MAPS)/$(d)) \
+  $(eval MAP_JOBS.$(d) := $(if $(call same,$(words $(wordlist 1,$(JOBS),$(MAPS.$(d)))),$(JOBS)),1,$(HALF))))
+# If they are removed, they are made again only when something else has changed.
+.SECONDARY: $(foreach d,$(MAPPED),$(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete)
 
 $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)
 	$(call disk,"text/$*") --factor 15 $(DATA)/pieces $(RAW.$*)
 	@mkdir -p $@
 
-# A map has one process, or several if there are fewer files than jobs.
-map_jobs = $(if $(call same,$(words $(wordlist 1,$(JOBS),$(MAPS.$(1)))),$(JOBS)),1,$(HALF))
+# A map has one process, or several if there are fewer files than jobs (MAP_JOBS).
 $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
 	@$(launched)map-text --seed $(SEED) --unit $(UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
-	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(call map_jobs,$(notdir $(@D))) $< $(attempt) $(arrived)
+	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(notdir $(@D))) $< $(attempt) $(arrived)
 
 # All maps of a corpus, and nothing else: what is left of a file that is gone, or of an attempt, is removed.
 $(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps/text-%

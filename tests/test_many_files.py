@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, wait_for
 from suzuri.errors import DataError
-from suzuri.text import inputs, many_files, record_file
+from suzuri.text import inputs, mapping, record_file, reducing
 
 SAMPLE = [path.read_text() for path in sorted((ROOT / "data/sample/cc100").glob("*.txt"))]
 DOCUMENTS = [text for page in SAMPLE for text in page.split("\n\n")]
@@ -38,7 +38,7 @@ def raw(tmp_path_factory):
         "b.txt": b"",
         "c.txt.xz": lzma.compress(SAMPLE[1].replace("\n", "\r\n").encode()),
         "d.txt.gz": gzip.compress(("\n\n\n" + SAMPLE[2] + "\n\n" + SAMPLE[0]).encode()),
-        "e.txt.bz2": bz2.compress(SAMPLE[3].encode()),
+        "e.txt.bz2": bz2.compress(SAMPLE[3].encode() + b"\xe7\xa1"),
         "f.jsonl": json_lines(["\n \n".join(DOCUMENTS[:30]), None, "", *DOCUMENTS[10:]]),
         "詩.jsonl.gz": gzip.compress(b"\xef\xbb\xbf" + json_lines(DOCUMENTS[::-3])),
     }
@@ -74,7 +74,7 @@ def map_all(raw, maps, unit="line", memory=10**9, jobs=1):
     settings = {"field": "text", "unit": unit, "seed": 0, "min_chars": 10, "max_chars": 1000}
     for path in raw.iterdir():
         with open(maps / f"{path.name}.records", "wb") as f:
-            many_files.map_file(str(path), f, memory=memory, jobs=jobs, **settings)
+            mapping.map_file(str(path), f, memory=memory, jobs=jobs, **settings)
     return maps
 
 
@@ -85,9 +85,9 @@ def reduce_and_join(raw, maps, folder, n, unit, part, shards):
     settings = {"shards": shards, "valid_fraction": Fraction(part)}
     for i in range(n):
         with open(ranges / f"{i}.records", "wb") as f:
-            many_files.reduce_range(str(maps), f, i, n, memory=10**6, **settings)
+            reducing.reduce_range(str(maps), f, i, n, memory=10**6, **settings)
     settings |= {"unit": unit, "seed": 0, "jobs": 1 + n % 2, "report": print}
-    many_files.join(str(maps), str(ranges), str(folder), sorted(map(str, raw.iterdir())), **settings)
+    reducing.join(str(maps), str(ranges), str(folder), sorted(map(str, raw.iterdir())), **settings)
     return {path.name: path.read_bytes() for path in folder.glob("*.txt")}
 
 
@@ -329,7 +329,7 @@ def test_a_damaged_piece_is_named(raw, tmp_path, how):
     with pytest.raises(
         DataError, match=r"c.txt.xz.records.*not a file of records of suzuri .*remove it and run make again"
     ):
-        many_files.reduce_range(str(maps), None, 0, 1, shards=1, valid_fraction=0, memory=10**6)
+        reducing.reduce_range(str(maps), None, 0, 1, shards=1, valid_fraction=0, memory=10**6)
 
 
 def test_pieces_that_do_not_fit_together(raw, tmp_path):
@@ -339,7 +339,7 @@ def test_pieces_that_do_not_fit_together(raw, tmp_path):
     def join(shards=2, sources=raw):
         settings = {"unit": "line", "seed": 0, "shards": shards, "valid_fraction": Fraction(0)}
         paths = [str(maps), f"{tmp_path}/out/ranges", str(tmp_path), sorted(map(str, sources.iterdir()))]
-        many_files.join(*paths, jobs=1, report=print, **settings)
+        reducing.join(*paths, jobs=1, report=print, **settings)
 
     with pytest.raises(DataError, match="made with shards 2, not 3; remove it"):
         join(shards=3)

@@ -1,6 +1,6 @@
 """The shuffle of a corpus of many files, piece by piece, with the same bytes as that of all its text in one pipe.
 
-`map_file` turns a file into sorted runs of its sentences or documents. `reduce_range` takes a range of hashes out of
+`mapping` turns each file into sorted runs of its sentences or documents. `reduce_range` takes a range of hashes out of
 the runs of all files, drops duplicates, and deals the rest. `join` puts the shares of all ranges end to end. A piece
 does not depend on the others of its kind: they are made side by side, on any machine and in any order.
 
@@ -10,12 +10,10 @@ whose share is whose.
 """
 
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -23,71 +21,15 @@ import numpy as np
 
 from suzuri.errors import DataError
 from suzuri.files import open_named
-from suzuri.manifest import recorded_sha256
 from suzuri.processes import ordered_map
-from suzuri.streams import MAX_LINE, Block, LineReader
 from suzuri.text import hashed_records as rec
-from suzuri.text.documents import DocumentWriter, count_lines
-from suzuri.text.filters import REASONS, SentenceFilter
-from suzuri.text.inputs import text_blocks
+from suzuri.text.filters import REASONS
 from suzuri.text.record_file import RecordWriter, record_files
-from suzuri.text.sentences import split_block
-from suzuri.text.shuffle import RECORD, TextBuffer, load, ranges_that_fit, read_slice, sorted_runs
+from suzuri.text.shuffle import RECORD, load, ranges_that_fit, read_slice
 from suzuri.text.split_output import fewer, output_names
 
 INVALID = "invalid bytes replaced"
-SPLIT, FILTERED = ("lines in", "sentences out"), ("sentences in", "kept", *REASONS)
-
-
-def map_file(
-    path: str,
-    out: BinaryIO,
-    *,
-    field: str,
-    unit: str,
-    seed: int,
-    min_chars: int,
-    max_chars: int,
-    memory: int,
-    jobs: int = 1,
-    progress: Callable[[int], None] = lambda n: None,
-) -> Counter:
-    """Write the records of a file, its sentences or documents, split, filtered and sorted, to the open file `out`.
-
-    Returns the counts, by the phrases that the tools of the single pipe use.
-    """
-    counts, written = Counter(), io.BytesIO()
-    documents = DocumentWriter(written)
-
-    def blocks():
-        reader = LineReader(MAX_LINE, source=text_blocks(path, field), name=path)
-        lines = (block.data for block in iter(reader.read, None))
-        for text, found in ordered_map(partial(split_and_filter, SentenceFilter(min_chars, max_chars)), lines, jobs):
-            counts.update(found)
-            progress(found["bytes"])
-            documents.write(text)
-            yield written.getvalue()
-            written.seek(0)
-            written.truncate()
-
-    writer, buffer = RecordWriter(out, rec.BUCKETS), TextBuffer(memory, unit, seed, name=path)
-    for run, _ in sorted_runs(blocks(), buffer):
-        if len(run.starts):
-            writer.append([run], rec.bucket_cuts(run))
-    counts["sentences"] = buffer.lines
-    writer.close(
-        unit=unit, seed=seed, source=os.path.basename(path), source_sha256=recorded_sha256(path), counts=counts
-    )
-    return counts
-
-
-def split_and_filter(keep: SentenceFilter, data: bytes) -> tuple[bytes, Counter]:
-    """Whole lines of text -> (the sentences that are kept, one per line; the counts of what was read and dropped)."""
-    text, (nbytes, lines, found, invalid) = split_block(Block(data))
-    kept, dropped = keep(text.decode())
-    counts = {"bytes": nbytes, "lines in": lines, "sentences out": found, INVALID: invalid}
-    counts |= {"sentences in": found, "kept": count_lines(kept)}
-    return kept.encode(), Counter(counts) + Counter(reason for reason, _ in dropped)
+SPLIT, FILTERED = ("lines in", "sentences out", INVALID), ("sentences in", "kept", *REASONS)
 
 
 def reduce_range(
@@ -167,7 +109,9 @@ def join(
     train = found["distinct"] - found["valid"]
     if not train:
         report(fewer(found["distinct"], found["valid"], train))
-    tools = {"split-sentences": SPLIT + ((INVALID,) if total[INVALID] else ()), "filter-sentences": FILTERED}
+    tools = {"split-sentences": SPLIT, "filter-sentences": FILTERED}
+    if not total[INVALID]:
+        tools["split-sentences"] = SPLIT[:-1]
     upstream = {tool: {what.replace(" ", "_"): total[what] for what in whats} for tool, whats in tools.items()}
     counts = {"sentences in": total["sentences"], "duplicates dropped": total["sentences"] - found["distinct"]}
     return counts | {"valid": found["valid"], "train": train}, upstream, known
