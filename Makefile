@@ -209,7 +209,7 @@ $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.
 
 $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)
-	$(call disk,"text/$*") --factor 15 $(DATA)/pieces $(RAW.$*)
+	$(call disk,"text/$*") --factor $(if $(filter-out %.txt %.jsonl,$(INPUTS.$*)),15,3) $(DATA)/pieces $(RAW.$*)
 	@mkdir -p $@
 
 # A map has one process, or several if there are fewer files than jobs (MAP_JOBS).
@@ -220,7 +220,7 @@ $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.s
 # All maps of a corpus, and nothing else: what is left of a file that is gone, or of an attempt, is removed.
 $(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps/text-%
 	@cd $(@D) && for map in * .[!.]*; do [ -e $(DATA)/raw/$*/"$${map%.records}" ] || rm -f -- "$$map"; done
-	@touch $@
+	@rm -rf $(DATA)/.stats/$* && touch $@
 
 $(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/$$(*D)/complete | $(VENV)
 	@mkdir -p $(@D)

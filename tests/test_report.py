@@ -507,7 +507,13 @@ def test_a_folder_of_fetched_files_is_one_source(tmp_path):
     manifest = {"format": "suzuri-manifest/1", "outputs": outputs, "settings": {"source": "https://example.org/"}}
     manifest |= {"inputs": {}, "counts": {}, "unlisted": []}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert data_reader.sources(tmp_path) == [("jawiki", "https://example.org/", 300, None)]
+    (tmp_path / "raw/web").mkdir()
+    for n in range(3):
+        (tmp_path / f"raw/web/{n}.txt").write_bytes(bytes(n))
+    assert data_reader.sources(tmp_path) == [
+        ("jawiki", "https://example.org/", 300, None),
+        ("web (3 files)", None, 3, None),
+    ]
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------

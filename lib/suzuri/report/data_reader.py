@@ -145,7 +145,10 @@ def evaluations(data: str) -> dict[str, dict]:
 
 
 def sources(data: str) -> list[tuple]:
-    """[(file or folder, url, bytes, sha256), …] of raw/, from fetch-url's records and fetch-jawiki's manifest."""
+    """[(file or folder, url, bytes, sha256), …] of raw/, from fetch-url's records and fetch-jawiki's manifest.
+
+    Of a folder with a manifest, or of files without records, there is one row.
+    """
     found = []
     for folder, subfolders, files in os.walk(os.path.join(data, "raw")):
         subfolders.sort()
@@ -156,7 +159,12 @@ def sources(data: str) -> list[tuple]:
             found.append((where, made["settings"].get("source"), size, None))
             continue
         here = {name for name in files if not name.startswith(".") and not name.endswith(".part")}
-        for name in sorted(here - {f"{n}.json" for n in here}):  # without the records
+        names = sorted(here - {f"{n}.json" for n in here})  # without the records
+        if where != "." and len(names) > 1 and len(names) == len(here):
+            size = sum(os.path.getsize(os.path.join(folder, name)) for name in names)
+            found.append((f"{where} ({len(names):,} files)", None, size, None))
+            continue
+        for name in names:
             path = os.path.join(folder, name)
             record = read_object(f"{os.path.realpath(path)}.json")
             size = os.path.getsize(path)
