@@ -1,6 +1,7 @@
 # Tests, benchmarks and images.
 
-.PHONY: test test-faults bench bench-text bench-train lint docker-build docker-all test-container
+.PHONY: test test-faults bench bench-text bench-train bench-scale lint docker-build docker-all \
+  test-container
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
@@ -24,6 +25,11 @@ bench: bench-text bench-train
 bench-text bench-train: bench-%: $(ROOT)/.venv-bench/installed.txt
 	@$(clean_env) SUZURI_DATA=$${SUZURI_DATA:-$(ROOT)/../shared/data} $(<D)/bin/python tests/bench/bench_$*.py \
 	  --out $(ROOT)/data/bench $(BENCH_ARGS)
+
+# The laws by which the cost of a corpus of many files grows.
+bench-scale: | $(VENV)
+	@$(clean_env) $(PYTHON) tests/bench/scale.py $${SUZURI_DATA:-$(ROOT)/../shared/data}/cc100/ja.txt.xz \
+	  --work $(ROOT)/data --json $(ROOT)/data/bench/scale.json $(BENCH_ARGS)
 
 docker-build:
 	docker build -t suzuri --build-arg PIP_ARGS=$(call quote,$(PIP_ARGS)) $(ROOT)
