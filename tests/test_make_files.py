@@ -74,6 +74,24 @@ def test_a_corpus_may_have_any_name(tmp_path):
         assert f"--output {tmp_path}/models/bert-tiny-{name}" in out
 
 
+def test_launch_sends_every_heavy_program_with_names_of_files_only(tmp_path):
+    (tmp_path / "raw/own").mkdir(parents=True)
+    (tmp_path / "raw/own/a.txt").write_text("硯で墨をする。\n")
+    goal = ("-n", f"DATA={tmp_path}", "NUM_FILES=2", "train-model-own", "TOKENIZER_CORPUS=own")
+    status, out, err = make(*goal, "LAUNCH=srun -N1 --comment=it's; a=$(b)")
+    assert status == 0, err
+    commands = re.sub(" +", " ", re.sub(r"\\\n", "", out)).splitlines()
+    launch = f"'srun' '-N1' '--comment=it'\\''s;' 'a=$(b)' {ROOT}/bin/"
+    for tool, times in {"map-text": 1, "reduce-text": 16, "pack-tokens": 3, "train-mlm": 1}.items():
+        found = [line for line in commands if re.search(f"(^|[/ ]){tool} ", line)]
+        assert len(found) == times and all(line.strip().startswith(f"{launch}{tool} ") for line in found)
+        assert not any(re.search("[<>|]", line) for line in found)
+        if tool != "train-mlm":
+            assert all(re.search(r" (\S+)\.\$\$\.part .*&& mv \1\.\$\$\.part \1$", line) for line in found), found
+    plain = make(*goal)[1]
+    assert ".$$." not in plain and "srun" not in plain
+
+
 UNFIT = list("#%:$\\'\"&;|<>(){}*?[]~!^`= \t\n\r\x01\x1b")
 COMMANDS = [
     "a;touch PWN",

@@ -10,13 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, wait_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from suzuri.errors import DataError
-from suzuri.text import inputs, mapping, record_file, reducing
+from suzuri.text import inputs, mapping, record_file, reducing, shuffle
 
 SAMPLE = [path.read_text() for path in sorted((ROOT / "data/sample/cc100").glob("*.txt"))]
 DOCUMENTS = [text for page in SAMPLE for text in page.split("\n\n")]
@@ -69,9 +72,9 @@ def contents(folder):
     return found | {"manifest": manifest}
 
 
-def map_all(raw, maps, unit="line", memory=10**9, jobs=1):
+def map_all(raw, maps, unit="line", memory=10**9, jobs=1, min_chars=10):
     maps.mkdir()
-    settings = {"field": "text", "unit": unit, "seed": 0, "min_chars": 10, "max_chars": 1000}
+    settings = {"field": "text", "unit": unit, "seed": 0, "min_chars": min_chars, "max_chars": 1000}
     for path in raw.iterdir():
         with open(maps / f"{path.name}.records", "wb") as f:
             mapping.map_file(str(path), f, memory=memory, jobs=jobs, **settings)
@@ -117,6 +120,38 @@ def test_more_than_the_memory(tmp_path, unit):
     made = reduce_and_join(raw, maps, tmp_path / "out", 2, unit, "1/3", 4)
     assert all(len(file.cuts) > 1 for file in record_file.record_files(str(tmp_path / "out/ranges")))
     assert made == {name: wanted[name] for name in made} and len(made) == 5
+
+
+texts = st.lists(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), max_size=6), min_size=1, max_size=4)
+
+
+@settings(max_examples=25)
+@given(
+    texts,
+    st.sampled_from(["line", "document"]),
+    st.integers(1, 4),
+    st.sampled_from(["0", "1/3", "1"]),
+    st.integers(1, 5),
+)
+def test_any_files_and_ranges(files, unit, shards, part, n):
+    """Documents of few different sentences, empty files, ranges without a record: as shuffle_split does it."""
+    pages = ["\n\n".join("\n".join(f"文{i}" for i in document) for document in file) for file in files]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (folder / "own").mkdir()
+        (folder / "one").mkdir()
+        for i, page in enumerate(pages):
+            (folder / f"own/{i}.txt").write_text(page)
+        maps = map_all(folder / "own", folder / "maps", unit, min_chars=1)
+        if not any(pages):
+            with pytest.raises(DataError, match="own: no text in it"):
+                reduce_and_join(folder / "own", maps, folder / "many", n, unit, part, shards)
+            return
+        text = "\n\n".join(filter(None, pages)).encode()
+        amounts = {"valid_fraction": Fraction(part), "shards": shards}
+        shuffle.shuffle_split(iter([text]), str(folder / "one"), unit=unit, memory=10**6, **amounts)
+        made = reduce_and_join(folder / "own", maps, folder / "many", n, unit, part, shards)
+        assert made == {path.name: path.read_bytes() for path in (folder / "one").iterdir()}
 
 
 # --- through make -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from suzuri.errors import DataError
 from suzuri.progress import note
 from suzuri.sources import archives
 from suzuri.sources.own_folders import kind
-from suzuri.streams import MAX_LINE, LineReader
+from suzuri.streams import BLOCK, MAX_LINE, LineReader
 
 try:
     from orjson import loads
@@ -40,7 +40,8 @@ def joined(values: Iterable[list[str]]) -> Iterator[bytes]:
     for texts in values:
         lines = ([line for line in text.split("\n") if line and not line.isspace()] for text in texts)
         if documents := ["\n".join(found) for found in lines if found]:
-            yield "".join([gap, "\n\n".join(documents), "\n"]).encode(errors="replace")
+            text = "".join([gap, "\n\n".join(documents), "\n"]).encode(errors="replace")
+            yield from (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
             gap = "\n"
 
 
@@ -102,7 +103,7 @@ def parquet_values(path: str, field: str) -> Iterator[list[str]]:
             names = f.schema_arrow.names
             if field not in names:
                 checked(NO_FIELD, names, field, path)
-            for batch in f.iter_batches(1000, columns=[field], use_threads=False):
+            for batch in f.iter_batches(100, columns=[field], use_threads=False):
                 values = batch.column(0).to_pylist()
                 texts = [checked(v, names, field, f"{path}: row {i:,}") for i, v in enumerate(values, row + 1)]
                 row += len(values)

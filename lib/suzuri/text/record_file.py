@@ -64,10 +64,16 @@ class RecordFile:
             text, rows, slices = (int(self.metadata[key]) for key in ("text", "rows", "slices"))
             if min(text, rows, slices) < 0 or text + 16 * rows * (slices + 1) + length + 8 != size:
                 raise ValueError("it has another size than its footer says")
-            shape = (rows, 2, slices + 1)
-            self.cuts = np.memmap(path, "<i8", "r", text, shape) if rows else np.zeros(shape, np.int64)
+            self.shape = rows, 2, slices + 1
         except (ValueError, KeyError, TypeError, struct.error, RecursionError) as e:
             raise DataError(path, f"not a file of records of suzuri ({e}); remove it and run make again") from None
+
+    @property
+    def cuts(self) -> np.ndarray:
+        """int64 [rows, 2, slices + 1], in the file."""
+        if not self.shape[0]:
+            return np.zeros(self.shape, np.int64)
+        return np.memmap(self.path, "<i8", "r", self.metadata["text"], self.shape)
 
     def check(self, **wanted) -> None:
         """Raise DataError unless the metadata has these values."""

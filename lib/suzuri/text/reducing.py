@@ -40,7 +40,7 @@ def reduce_range(
     Returns the counts of sentences.
     """
     files = record_files(maps)
-    unit, seed = (files[0].metadata[key] for key in ("unit", "seed"))
+    unit, seed = (files[0].metadata.get(key) for key in ("unit", "seed"))
     first, last = rec.BUCKETS * number // of, rec.BUCKETS * (number + 1) // of
     runs, need = [], np.zeros(last - first, np.int64)
     for file in files:
@@ -82,14 +82,14 @@ def join(
     {path: sha256} of the files and of the `sources`, from which the maps must have been made.
     """
     mapped, unit, shards = record_files(maps), settings["unit"], settings["shards"]
-    known = {file.metadata["source"]: file.metadata["source_sha256"] for file in mapped}
+    known = {file.metadata.get("source"): file.metadata.get("source_sha256") for file in mapped}
     if known.keys() != {os.path.basename(path) for path in sources}:
         raise DataError(maps, f"was not made from all of the {len(sources)} sources, and only these; run make again")
     total = sum((Counter(file.metadata["counts"]) for file in mapped), Counter())
     if not total["sentences"]:
         raise DataError(os.path.dirname(sources[0]), "no text in it")
-    files = sorted(record_files(ranges), key=lambda file: file.metadata["number"])
-    if [file.metadata["number"] for file in files] != list(range(of := files[0].metadata["of"])):
+    files = sorted(record_files(ranges), key=lambda file: file.metadata.get("number", 0))
+    if [file.metadata.get("number") for file in files] != list(range(of := files[0].metadata.get("of", 0))):
         raise DataError(ranges, f"does not hold each of {of} ranges once; remove it and run make again")
     shares, dealt, found = [[] for _ in range(1 + shards)], 0, Counter()
     for file in files:
