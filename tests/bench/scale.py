@@ -117,6 +117,36 @@ def make_time(files, work):
     return dry, again
 
 
+DISK = 500  # MB/s: the join reads and writes all text once, on one machine
+# MB and files: cc100-ja cut into 64 files, with the 220 bytes that a line of its part in SUZURI_DATA has.
+CORPORA = {"cc100-ja, 392M lines": (392 * 220, 64), "1 TB of text": (10**6, 5000)}
+MACHINES = {"1 × 16": 16, "8 × 64": 512}  # cores
+
+
+def plan(found, size):
+    """What the text stages of larger corpora would take by these laws, as a table."""
+    start, each = found["map start"]["cpu"], found["reduce start"]["cpu"]
+    mapped = (found["map in 1 pieces"]["cpu"] - start) / size
+    reduced = (found["reduce with 1G"]["cpu"] - each) / size
+    by_file = {int(name.split()[2]): r["cpu"] for name, r in found.items() if name.startswith("reduce of")}
+    few, most = min(by_file), max(by_file)
+    opened = (by_file[most] - by_file[few]) / (most - few)
+    print(f"""
+CPU seconds of all maps: files × {start:.2f} + MB × {mapped:.3f}
+CPU seconds of all reduces: ranges × ({each:.2f} + files × {opened:.5f}) + MB × {reduced:.3f}
+join: 2 × MB / {DISK}; disk: the input and 3 × MB (maps, ranges, result); memory: per core 60 MB and SORT_MEMORY
+
+| corpus | files | machines × cores | ranges | map, h | reduce, h | join, h | disk, TB | memory per core, GB |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|""")
+    for corpus, (megabytes, files) in CORPORA.items():
+        for machines, cores in MACHINES.items():
+            ranges = max(16, cores)
+            hours = (files * start + megabytes * mapped) / cores / 3600
+            more = (ranges * (each + files * opened) + megabytes * reduced) / cores / 3600
+            row = [corpus, files, machines, ranges, f"{hours:.2f}", f"{more:.2f}", f"{2 * megabytes / DISK / 3600:.2f}"]
+            print("| " + " | ".join(map(str, [*row, f"{3 * megabytes / 1e6:.2f}", "1.1"])) + " |")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("text", metavar="TEXT")
@@ -158,6 +188,9 @@ def main():
             r = found[f"reduce in {n} ranges"] = reduce_some(maps, work / "some", n)
             each = r["cpu"] / r["ranges"]
             print(f"| {n} | {each:.2f} | {each * n:.1f} | {r['memory']:.0f} |", flush=True)
+        (work / "none").mkdir()
+        os.link(next((work / "one-map").iterdir()), work / "none/0.records")
+        found["reduce start"] = reduce_some(work / "none", work / "some", 1)
         print("\n| `--memory` of one range of all | CPU s | peak MB |\n|---:|---:|---:|")
         for memory in ("10M", "50M", "1G"):
             r = found[f"reduce with {memory}"] = reduce_some(maps, work / f"all-{memory}", 1, "--memory", memory)
@@ -189,6 +222,7 @@ def main():
                 subprocess.run(["xz", "-1", *options, "-c", text], stdout=f, check=True)
             times = found[f"xz {name}"] = [run("xz", "-dc", f"-T{n}", work / "x.xz") for n in (1, 2)]
             print(f"| {name} | " + " | ".join(f"{t['wall']:.2f} ({t['cpu']:.2f})" for t in times) + " |")
+        plan(found, size)
     found["cores"] = os.cpu_count()
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
