@@ -204,8 +204,9 @@ $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.
   $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%-of-$(RANGES).records,$(shell seq $(RANGES)))) \
   $(eval $(MAPS.$(d)): | $(MAPS)/$(d)) \
   $(eval MAP_JOBS.$(d) := $(if $(call same,$(words $(wordlist 1,$(JOBS),$(MAPS.$(d)))),$(JOBS)),1,$(HALF))))
-# If they are removed, they are made again only when something else has changed.
-.SECONDARY: $(foreach d,$(MAPPED),$(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete)
+# If they are removed, they are made again only when something else has changed. (Without a name, .SECONDARY means all
+# targets.)
+$(foreach d,$(MAPPED),$(eval .SECONDARY: $(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete))
 
 $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)

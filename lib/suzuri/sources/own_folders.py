@@ -27,11 +27,13 @@ def own_folders(raw: str) -> Iterator[tuple[str, list[str] | DataError]]:
     for folder in sorted(os.scandir(raw), key=lambda entry: entry.name):
         if folder.name.startswith(".") or folder.name.endswith(".part") or folder.name in OURS or not folder.is_dir():
             continue
-        if any(kind(name) for name in os.listdir(folder.path)):
-            try:
+        try:
+            if any(map(kind, os.listdir(folder.path))):
                 yield folder.name, checked_files(folder.path)
-            except DataError as e:
-                yield folder.name, e
+        except DataError as e:
+            yield folder.name, e
+        except OSError as e:
+            yield folder.name, DataError(folder.path, e.strerror)
 
 
 def checked_files(folder: str) -> list[str]:
