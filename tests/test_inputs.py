@@ -329,8 +329,8 @@ def test_empty_files_among_others_are_reported(run_tool, tmp_path):
     [
         (["split-sentences", "FILE"], "unrecognized arguments: FILE (the text is read from standard input: "),
         (
-            ["pack-tokens", "--tokenizer", "t", "out", "FILE"],
-            "(the text is read from standard input: pack-tokens … <FILE)",
+            ["train-tokenizer", "out", "FILE"],
+            "(the text is read from standard input: train-tokenizer … <FILE)",
         ),
         (["split-sentences", "--jobs", "1000"], "argument --jobs: from 1 to 512, not 1000"),
         (["shuffle-split", "--jobs", "0", "x"], "argument --jobs: from 1 to 512, not 0"),
