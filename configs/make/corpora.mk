@@ -10,7 +10,7 @@ own_files = $(strip $(foreach file,$(FIT_FILES),$(if $(call same,$(1),$(call own
 # list-inputs prints the files of the folders, SUM.NAME:=…, which changes with their names, and REFUSED_FOLDERS+=NAME.
 REFUSED_FOLDERS :=
 UNFIT_FOLDERS :=
-list_inputs = $(firstword $(wildcard $(PYTHON)) python3) $(BIN)/list-inputs $(DATA)/raw
+list_inputs = PYTHONUTF8=1 $(firstword $(wildcard $(PYTHON)) python3) $(BIN)/list-inputs $(DATA)/raw
 LISTED := $(if $(filter-out $(patsubst %,$(DATA)/raw/%/.,jawiki sample tasks),$(wildcard $(DATA)/raw/*/.)),\
   $(shell $(list_inputs) 2>/dev/null))
 INPUT_FILES := $(filter $(DATA)/raw/%,$(LISTED))
