@@ -203,7 +203,8 @@ MAPS := $(DATA)/pieces/maps
 $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.records)) \
   $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%-of-$(RANGES).records,$(shell seq $(RANGES)))) \
   $(eval $(MAPS.$(d)): | $(MAPS)/$(d)) \
-  $(eval MAP_JOBS.$(d) := $(if $(call same,$(words $(wordlist 1,$(JOBS),$(MAPS.$(d)))),$(JOBS)),1,$(HALF))))
+  $(eval MANY := $(filter $(JOBS),$(words $(wordlist 1,$(JOBS),$(MAPS.$(d)))))) \
+  $(eval MAP_JOBS.$(d) := $(if $(or $(LAUNCH),$(MANY)),1,$(HALF))))
 # If they are removed, they are made again only when something else has changed. (Without a name, .SECONDARY means all
 # targets.)
 $(foreach d,$(MAPPED),$(eval .SECONDARY: $(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete))
@@ -213,7 +214,7 @@ $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	$(call disk,"text/$*") --factor $(if $(filter-out %.txt %.jsonl,$(INPUTS.$*)),15,3) $(DATA)/pieces $(RAW.$*)
 	@mkdir -p $@
 
-# A map has one process, or several if there are fewer files than jobs (MAP_JOBS).
+# A map has one process, or several if there are fewer files than jobs, and all jobs are on this machine (MAP_JOBS).
 $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
 	@$(launched)map-text --seed $(SEED) --unit $(UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
 	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(notdir $(@D))) $< $(attempt) $(arrived)
