@@ -198,23 +198,13 @@ HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 
 # Many files go piece by piece, with the same bytes as the result: a rule per file, then one per range of hashes. A run
 # that was stopped goes on with the pieces that are missing; a file that is new or has changed is mapped, and no other.
-MAPPED := $(filter-out $(PIPED),$(OWN))
-MAPS := $(DATA)/pieces/maps
-$(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(INPUTS.$(d):$(DATA)/raw/%=$(MAPS)/%.records)) \
-  $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%-of-$(RANGES).records,$(shell seq $(RANGES)))) \
-  $(eval $(MAPS.$(d)): | $(MAPS)/$(d)) \
-  $(eval MANY := $(filter $(JOBS),$(words $(wordlist 1,$(JOBS),$(MAPS.$(d)))))) \
-  $(eval MAP_JOBS.$(d) := $(if $(or $(LAUNCH),$(MANY)),1,$(HALF))))
-# If they are removed, they are made again only when something else has changed. (Without a name, .SECONDARY means all
-# targets.)
-$(foreach d,$(MAPPED),$(eval .SECONDARY: $(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete))
+include $(MACHINERY)/pieces.mk
 
 $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)
 	$(call disk,"text/$*") --factor $(if $(filter-out %.txt %.jsonl,$(INPUTS.$*)),15,3) $(DATA)/pieces $(RAW.$*)
 	@mkdir -p $@
 
-# A map has one process, or several if there are fewer files than jobs, and all jobs are on this machine (MAP_JOBS).
 $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
 	@$(launched)map-text --seed $(SEED) --unit $(UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
 	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(notdir $(@D))) $< $(attempt) $(arrived)
