@@ -9,3 +9,7 @@ class DataError(Exception):
 
     def __str__(self) -> str:
         return ": ".join(map(str, self.args))
+
+
+class NotFound(DataError):
+    """The server, the storage or the disk does not have this."""

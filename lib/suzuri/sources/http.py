@@ -1,4 +1,4 @@
-"""Files and folders read from disk or over HTTP(S), despite connections that drop, stall or are refused for a while.
+"""Files and folders from disk, HTTP(S) or object storage, despite connections that drop, stall or are refused.
 
 `read` connects again with Range and If-Range and yields what arrives, with its offset. `stream` is built on it
 and yields each byte once, in order; `download` is built on it, too, and writes a file.
@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from suzuri import __version__, content
-from suzuri.errors import DataError
+from suzuri import __version__, content, object_storage
+from suzuri.errors import DataError, NotFound
 from suzuri.streams import peek
 
 BLOCK = 1 << 18
@@ -32,22 +32,18 @@ LONGEST_WAIT = 60  # seconds between two tries, unless the server asks for more 
 LONGEST_OBEYED = 600  # … up to this
 
 
-class NotFound(DataError):
-    """The server or the disk does not have this."""
-
-
 def local_path(url: str) -> str | None:
-    """Path of a file:// URL or of a plain path; None for http and https."""
+    """Path of a file:// URL or of a plain path; None for http, https and s3."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
-    if scheme.lower() in ("http", "https"):
+    if scheme.lower() in ("http", "https", *object_storage.SCHEMES):
         if not rest.partition("/")[0]:
-            raise DataError(url, "does not name a server")
+            raise DataError(url, "does not name a server or a bucket")
         return None
     if scheme.lower() == "file":
         return unquote(rest[rest.find("/") :])  # also file://localhost/path
-    raise DataError(url, "not an address that can be read; give https://, http://, file:// or a path")
+    raise DataError(url, "not an address that can be read; give https://, http://, s3://, file:// or a path")
 
 
 CREDENTIALS = {}  # "https://host:port" -> the Authorization header for it
@@ -207,7 +203,8 @@ def read(
     while True:
         asked_wait = came = waited = seen = 0  # bytes and seconds of this connection; bytes in its last `timeout` s
         try:
-            response, offset, known = connect(url, offset, known, timeout)
+            open_at = object_storage.connect if object_storage.is_object(url) else connect
+            response, offset, known = open_at(url, offset, known, timeout)
             with response:
                 yield known, offset, b""
                 while offset != known["size"]:
@@ -346,6 +343,8 @@ def list_folder(url: str, **options) -> dict[str, str]:
         except FileNotFoundError:
             raise NotFound(path, "no such folder") from None
         return {n + "/" * os.path.isdir(os.path.join(path, n)): os.path.join(path, n) for n in names}
+    if object_storage.is_object(url):
+        return object_storage.list_folder(url)
     base = url if url.endswith("/") else f"{url}/"
     page = b"".join(stream(base, **options)).decode("utf-8", "replace")
     found = {}
