@@ -38,6 +38,8 @@ LAUNCH ?=#                                      sends heavy programs to other ma
 STREAM ?=#                                      1: read the sources only as far as needed, without a copy under raw/
 SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
 PIP_ARGS ?=#                                    more options for pip install
+MIRROR ?=#                                      s3://BUCKET/PREFIX: finished stages are put there, and taken from there
+MIRROR_CHECKPOINTS ?=#                          1: checkpoints, too, so that a run goes on on another machine
 
 # cc100-ja: a URL or a file, and amounts; 0 means all there is.
 CC100_JA_URL ?= https://data.statmt.org/cc-100/ja.txt.xz
@@ -306,7 +308,8 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	$(call say,train-model-$(DATASET.$*): models/$*)
 	$(call disk,"models/$*") --need $(MODEL_DISK) $(DATA)/models
 	@mkdir -p $(DATA)/models
-	@$(TRAIN) $(RECIPE.$*) --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
+	@$(RUN_PUSHING)$(TRAIN) $(RECIPE.$*) \
+	  --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --tokenizer $(DATA)/tokenizer --output $(@D) \
 	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(call options,$(TRAIN_SET),--set) \
 	  $(call options,$(TRAIN_FROM),--from) $(call options,$(MODEL_LICENSE),--license)
@@ -354,7 +357,7 @@ report: | $(VENV) $(EVAL_VENV)
 verify: | $(VENV)
 	@verify-manifest $(DATA)
 
-include $(MACHINERY)/cleaning.mk
+include $(addprefix $(MACHINERY)/,mirror.mk cleaning.mk)
 
 endif
 

@@ -13,17 +13,19 @@ clean-raw:
 	$(call forget,raw)
 	@rmdir $(addprefix $(DATA)/raw/tasks/,jsts jnli jsquad jcommonsenseqa .) $(DATA)/raw 2>/dev/null || true
 clean-text clean-shards clean-eval clean-report: clean-%:
-	rm -rf $(DATA)/$* $(DATA)/.stamps/$** $(if $(filter text,$*),$(DATA)/.stats $(DATA)/pieces $(DATA)/.stamps/maps)
+	rm -rf $(DATA)/$* $(addprefix $(DATA)/.stamps/,$** pushed/$*) \
+	  $(if $(filter text,$*),$(DATA)/.stats $(DATA)/pieces $(DATA)/.stamps/maps)
 	$(call forget,$*)
 clean-tokenizer:
-	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part $(DATA)/.stamps/tokenizer
+	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part \
+	  $(addprefix $(DATA)/.stamps/,tokenizer pushed/tokenizer)
 	$(call forget,tokenizer)
 clean-models:
-	rm -rf $(DATA)/models $(DATA)/.stamps/model-*
+	rm -rf $(DATA)/models $(addprefix $(DATA)/.stamps/,model-* pushed/models)
 	$(call forget,models)
 clean-model-%:
 	@[ -e $(DATA)/models/$* ] || [ -e $(DATA)/models/$*.part ] \
 	  || { echo "make: no model $* in $(DATA)/models; there are: $$(ls $(DATA)/models 2>/dev/null | tr '\n' ' ')" >&2; \
 	       exit 1; }
-	rm -rf $(DATA)/models/$* $(addprefix $(DATA)/models/$*.,part old.part) $(DATA)/.stamps/model-$*
+	rm -rf $(DATA)/models/$* $(addprefix $(DATA)/models/$*.,part old.part checkpoint.part) $(DATA)/.stamps/model-$*
 	$(call forget,models/$*)

@@ -7,7 +7,9 @@ UNLOCKED := help help-variables help-tiny-plm demo clean-demo test test-faults b
   bench-scale lint docker-build docker-all test-container
 GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
-FLOW := $(and $(GOALS),$(SUZURI_LOCK)$(strip $(LOOKING)))
+# With MIRROR, the make under the lock runs two others: the first pulls, if there is anything to do (mirror.mk).
+PULLING := $(and $(MIRROR),$(filter held,$(SUZURI_LOCK)),$(if $(strip $(LOOKING)),,yes))
+FLOW := $(and $(GOALS),$(if $(PULLING),,$(SUZURI_LOCK)$(strip $(LOOKING))))
 
 ifneq ($(if $(FLOW),,$(GOALS)),)
 
@@ -17,6 +19,11 @@ INNER := $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=held
 THIS_MAKE := $(shell echo $$PPID)
 .PHONY: $(GOALS) locked
 $(GOALS): locked ; @:
+ifneq ($(PULLING),)
+locked: | $(VENV)
+	+@set -- $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK=pulled; \
+	  "$$@" -q $(GOALS) >/dev/null 2>&1 || "$$@" pull PULL_FOR='$(GOALS)'; exec "$$@" $(GOALS)
+else
 locked: | $(VENV)
 	+@mkdir -p $(DATA) && : >>$(DATA)/.manifests.sha256; flags=$${MAKEFLAGS-}; set -- $(GOALS); \
 	  case " $${flags%% -- *}" in \
@@ -24,5 +31,6 @@ locked: | $(VENV)
 	    *) if [ $$# = 1 ]; then set -- $(INNER) -j$(JOBS) "$$@"; \
 	       else set -- bash -ec 'for goal; do $(INNER) -j$(JOBS) "$$goal"; done' make "$$@"; fi ;; \
 	  esac; exec $(PYTHON) $(BIN)/hold-lock --parent $(THIS_MAKE) $(DATA)/.lock -- "$$@"
+endif
 
 endif

@@ -39,7 +39,7 @@ def write_manifest(
     known = known or {}
     name = os.path.abspath(name or folder)
     outputs = {}
-    for file in sorted(_files(folder) if files is None else files, key=os.path.split):
+    for file in sorted(files_below(folder) if files is None else files, key=os.path.split):
         if file.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
             path = os.path.join(folder, file)
             outputs[file] = {"bytes": os.path.getsize(path), "sha256": known.get(path) or sha256(path)}
@@ -73,7 +73,7 @@ def record_sums(folder: str, manifest: bytes) -> None:
     name = os.path.relpath(folder, os.path.dirname(path))
     sums = {MANIFEST: hashlib.sha256(manifest).hexdigest()}
     for unlisted in json.loads(manifest)["unlisted"]:
-        sums |= {found: sha256(os.path.join(folder, found)) for found in _files(folder, unlisted)}
+        sums |= {found: sha256(os.path.join(folder, found)) for found in files_below(folder, unlisted)}
     with replacing(path, "w", wait=60, encoding="utf-8") as f:
         others = [line for line in _read_sums(path) if not line[66:].startswith(f"{name}/")]
         f.writelines(sorted([*others, *(f"{digest}  {name}/{found}\n" for found, digest in sums.items())]))
@@ -85,19 +85,19 @@ def _read_sums(path):
         return f.readlines()
 
 
-def _files(folder, name=""):
+def files_below(folder: str, name: str = "") -> Iterator[str]:
     """The files in FOLDER/NAME, or that file itself: names relative to FOLDER, sorted. Links are files."""
     path = os.path.join(folder, name)
     if os.path.isdir(path) and not (name and os.path.islink(path)):
         for entry in sorted(os.listdir(path)):
-            yield from _files(folder, os.path.join(name, entry))
+            yield from files_below(folder, os.path.join(name, entry))
     elif os.path.lexists(path):
         yield name
 
 
 def strangers(folder: str, manifest: dict) -> Iterator[str]:
     """The files in FOLDER, relative to it, that are neither in its manifest nor below an unlisted name."""
-    for name in _files(folder):
+    for name in files_below(folder):
         if name not in (MANIFEST, *manifest["outputs"]) and name.split(os.sep)[0] not in manifest["unlisted"]:
             yield name
 
@@ -181,7 +181,7 @@ def verify_sums(root: str) -> Iterator[tuple[str, str | None]]:
         if os.path.basename(name) == MANIFEST and os.path.exists(found):
             with suppress(DataError):  # which `verify` reports
                 for unlisted in read_manifest(os.path.dirname(found))["unlisted"]:
-                    for other in _files(os.path.dirname(found), unlisted):
+                    for other in files_below(os.path.dirname(found), unlisted):
                         if f"{folder}/{other}" not in sums:
                             yield os.path.join(root, folder, other), f"not in {SUMS}"
 

@@ -1,0 +1,267 @@
+"""A mirror of finished stages in object storage, from which another machine takes them instead of computing them.
+
+MIRROR/STAGE/KEY.json            the index: {format, tool, settings, inputs, folder, files: {name: {bytes, sha256}}}
+MIRROR/STAGE/SUM/…               the files of `folder`, SUM being the sha256 of what the index says about them
+MIRROR/STAGE/KEY-checkpoint.json the same for the newest checkpoint of a run that is not finished
+
+KEY is the sha256 of the settings and of the inputs' sha256, so that "made with the same settings from the same inputs"
+is "the key is there". An index is written last. Machines that finish the same stage at the same time do no harm: equal
+work has equal names, and unequal work (weights of another GPU) has two folders, of which the last index names one.
+"""
+
+import fnmatch
+import glob
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from suzuri import __version__
+from suzuri.errors import DataError, NotFound
+from suzuri.files import JSON_LIMIT, free_space, sha256
+from suzuri.folders import NewFolder
+from suzuri.manifest import MANIFEST, files_below, read_manifest, recorded_sha256
+from suzuri.object_storage import explained, filesystem, get, put
+from suzuri.progress import note
+
+FORMAT = "suzuri-mirror/1"
+DOWNLOADS = 4  # at a time
+POLL = 1.0  # seconds between two looks for a new checkpoint
+CHECKPOINT = "-checkpoint"
+CHECKPOINTS, RUN = "checkpoints", "checkpoints/run.json"  # in the unfinished folder of train-mlm
+TRAINER = "train-mlm"
+
+
+class Mirror:
+    """A stage in the mirror. `url` is MIRROR/STAGE, `folder` the stage's folder here, which was, or would be, made from
+    the files `inputs` with the settings in the file `stamp`.
+    """
+
+    def __init__(self, url: str, folder: str, stamp: str | None = None, inputs: Iterable[str] = ()):
+        self.url, self.folder, self.inputs = url.rstrip("/"), folder, list(inputs)
+        self.settings = ""
+        if stamp:
+            with open(stamp, encoding="utf-8") as f:
+                self.settings = f.read().strip()
+        self.sums = [recorded_sha256(path) for path in self.inputs]
+        made_from = {"format": FORMAT, "suzuri": __version__, "settings": self.settings, "inputs": self.sums}
+        self.key = _sum(made_from)
+        self.fs, self.base = filesystem(self.url)
+
+    def push(self) -> int:
+        """Put the finished folder there; returns its bytes. Whatever is there is put again: it may be damaged."""
+        manifest = read_manifest(self.folder)
+        files = _described(self.folder)
+        for name, recorded in manifest["outputs"].items():
+            if files.get(name) != recorded:
+                raise DataError(os.path.join(self.folder, name), "is not what its manifest says; make verify")
+        self._put(self.key, self.folder, files, manifest["tool"])
+        if manifest["tool"] == TRAINER:
+            with suppress(DataError, OSError):
+                checkpoint = self._index(self.key + CHECKPOINT)["folder"]
+                self._remove(f"{self.key}{CHECKPOINT}.json")
+                self._remove(checkpoint)
+        return _bytes(files)
+
+    def pull(self) -> int:
+        """Make the folder from what is there; returns its bytes.
+
+        Raises NotFound, or DataError for what is not as it was pushed: the folder is then as it was before. A run that
+        is not finished here is not replaced.
+        """
+        try:
+            index = self._index(self.key)
+        except NotFound:
+            what = f"has nothing with these settings and inputs ({self.key[:12]}….json)"
+            raise NotFound(self.url, what) from None
+        if os.path.exists(os.path.join(f"{self.folder}.part", RUN)):
+            what = f"has an unfinished run, which goes on; to take {self.url} instead: make clean-model-"
+            raise DataError(f"{self.folder}.part", what + os.path.basename(self.folder))
+        new = NewFolder(self.folder, self.inputs, tool=index["tool"])
+        new.begin()
+        try:
+            self._get(index, new.part)
+            manifest = read_manifest(new.part)
+            if manifest["tool"] != index["tool"] or not set(manifest["inputs"].values()) <= self._known_sums():
+                raise DataError(f"{self.url}/{self.key}.json", "names a folder that was made from other inputs")
+            os.utime(os.path.join(new.part, MANIFEST))  # newer than the other files, as make wants it
+        except BaseException:
+            new.discard()
+            raise
+        new.finish()
+        return _bytes(index["files"])
+
+    def push_checkpoint(self) -> None:
+        """Put the newest checkpoint of the unfinished run there, and what it needs to go on; the one before is removed.
+
+        Nothing is done if there is none (any more).
+        """
+        frozen = f"{self.folder}.checkpoint.part"
+        shutil.rmtree(frozen, ignore_errors=True)
+        try:
+            if not (name := newest_checkpoint(self.folder)):
+                return
+            try:
+                _freeze(f"{self.folder}.part", frozen, name)
+            except FileNotFoundError:  # the run has finished, or saved another one
+                return
+            self._put(self.key + CHECKPOINT, frozen, _described(frozen), TRAINER)
+        finally:
+            shutil.rmtree(frozen, ignore_errors=True)
+
+    def pull_checkpoint(self) -> str:
+        """Make the unfinished folder of a run from the checkpoint that is there; returns the checkpoint's name."""
+        index = self._index(self.key + CHECKPOINT)
+        new = NewFolder(self.folder, self.inputs, tool=TRAINER)
+        new.begin()
+        try:
+            self._get(index, new.part)
+        except BaseException:
+            new.discard()
+            raise
+        new.close()
+        return newest_checkpoint(self.folder)
+
+    def _index(self, key):
+        url = f"{self.url}/{key}.json"
+        with explained(url):
+            text = self.fs.cat_file(f"{self.base}/{key}.json", end=JSON_LIMIT)
+        try:
+            index = json.loads(text)
+            if index["format"] != FORMAT or index["settings"] != self.settings or index["inputs"] != self.sums:
+                raise ValueError("of another format, other settings or other inputs")
+            for name, recorded in index["files"].items():
+                if name != os.path.normpath(name) or name.startswith(("/", "..")):
+                    raise ValueError(f"with the name {name}")
+                if not (isinstance(recorded["bytes"], int) and isinstance(recorded["sha256"], str)):
+                    raise ValueError(f"without a size or sum of {name}")
+            if index["folder"] != _sum(index["files"]) or not isinstance(index["tool"], str):
+                raise ValueError("of another folder")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise DataError(url, f"not an index of a mirror ({e}); remove it") from None
+        return index
+
+    def _put(self, key, folder, files, tool):
+        """Put `files` of a folder there, then their index; what it said before is removed."""
+        before = None
+        with suppress(DataError, OSError):
+            before = self._index(key)["folder"]
+        index = {"format": FORMAT, "tool": tool, "settings": self.settings, "inputs": self.sums}
+        index |= {"folder": _sum(files), "files": files}
+        for name, recorded in files.items():
+            put(self.fs, os.path.join(folder, name), f"{self.base}/{index['folder']}/{name}", **recorded)
+        text = (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()
+        with explained(f"{self.url}/{key}.json"):
+            self.fs.pipe_file(f"{self.base}/{key}.json", text)
+        if before not in (None, index["folder"]):
+            self._remove(before)
+
+    def _remove(self, name):
+        """Remove an index or a folder, if that is allowed: it costs room, nothing else."""
+        with suppress(Exception):
+            self.fs.rm(f"{self.base}/{name}", recursive=True)
+
+    def _get(self, index, folder):
+        """Download the files of an index; those by which the folder is known to be whole after the others."""
+        files = index["files"]
+        if (need := _bytes(files)) > (free := free_space(folder)):
+            raise DataError(folder, f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free; make room")
+
+        def fetch(name):
+            path = os.path.join(folder, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            get(self.fs, f"{self.base}/{index['folder']}/{name}", path, **files[name])
+
+        pool = ThreadPoolExecutor(DOWNLOADS)
+        try:
+            list(pool.map(fetch, files.keys() - {RUN, MANIFEST}))
+            list(map(fetch, [name for name in (RUN, MANIFEST) if name in files]))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _known_sums(self):
+        """The sha256 that a manifest may name as inputs: of our inputs, and of the files of folders among them."""
+        sums = set(self.sums)
+        for path in self.inputs:
+            if os.path.basename(path) == MANIFEST:
+                sums |= {output["sha256"] for output in read_manifest(os.path.dirname(path))["outputs"].values()}
+        return sums
+
+
+def newest_checkpoint(folder: str) -> str | None:
+    """The newest checkpoint of the unfinished run FOLDER.part, relative to that; None if there is none."""
+    found = glob.glob("step-*.safetensors", root_dir=os.path.join(f"{folder}.part", CHECKPOINTS))
+    return os.path.join(CHECKPOINTS, max(found)) if found else None
+
+
+def _freeze(part, frozen, checkpoint):
+    """Copy what a run needs to go on. The run itself goes on meanwhile: its logs grow, and it removes old checkpoints,
+    so that the one that is wanted gets a second name.
+    """
+    unfinished = fnmatch.filter(os.listdir(part), "*.part")
+    shutil.copytree(part, frozen, ignore=lambda *_: {CHECKPOINTS, *unfinished})
+    os.makedirs(os.path.join(frozen, CHECKPOINTS))
+    os.link(os.path.join(part, checkpoint), os.path.join(frozen, checkpoint))
+    shutil.copyfile(os.path.join(part, RUN), os.path.join(frozen, RUN))
+
+
+def _described(folder):
+    """{name: {bytes, sha256}} of the files below a folder, without unfinished ones."""
+    names = [name for name in files_below(folder) if not name.endswith(".part")]
+    paths = {name: os.path.join(folder, name) for name in names}
+    return {name: {"bytes": os.path.getsize(path), "sha256": sha256(path)} for name, path in paths.items()}
+
+
+def _bytes(files):
+    return sum(recorded["bytes"] for recorded in files.values())
+
+
+def _sum(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def run_pushing(command: list[str], *stage) -> int:
+    """Run `command`, which trains, and push the run's checkpoints meanwhile; returns its exit status.
+
+    `stage` are the arguments of Mirror. If nothing of the run is here, it begins with the checkpoint in the mirror. A
+    mirror that fails is reported, and does not end the training. Signals go to the command, which saves a last
+    checkpoint; that one is pushed, too.
+    """
+    mirror = pushed = None
+    try:
+        mirror = Mirror(*stage)
+        if not (os.path.exists(mirror.folder) or os.path.exists(os.path.join(f"{mirror.folder}.part", RUN))):
+            pushed = mirror.pull_checkpoint()
+            note(f"{mirror.folder}: goes on from {pushed}, taken from {mirror.url}")
+    except NotFound:
+        pass
+    except Exception as e:
+        _report(e)
+    child = subprocess.Popen(command)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(signum, lambda signum, _: child.send_signal(signum))
+    status = None
+    while status is None:
+        with suppress(subprocess.TimeoutExpired):
+            status = child.wait(POLL)
+        if mirror and (newest := newest_checkpoint(mirror.folder)) != pushed:
+            pushed = newest  # or not: then the next one is
+            try:
+                mirror.push_checkpoint()
+            except Exception as e:
+                _report(e)
+    return 128 - status if status < 0 else status
+
+
+def _report(error):
+    """Say that the mirror has failed. Of errors that are not ours only the kind is shown: their text may have keys."""
+    if isinstance(error, OSError):
+        error = f"{error.filename or 'mirror'}: {error.strerror}"
+    elif not isinstance(error, DataError):
+        error = f"mirror: {type(error).__name__}"
+    note(f"{error}; the training goes on without it")
