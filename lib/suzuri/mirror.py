@@ -52,6 +52,7 @@ class Mirror:
         made_from = {"format": FORMAT, "suzuri": __version__, "settings": self.settings, "inputs": self.sums}
         self.key = _sum(made_from)
         self.fs, self.base = filesystem(self.url)
+        self.last: str | None = None  # the folder there of the last checkpoint that was pushed or pulled from here
 
     def push(self) -> int:
         """Put the finished folder there; returns its bytes. Whatever is there is put again: it may be damaged."""
@@ -110,13 +111,16 @@ class Mirror:
                 _freeze(f"{self.folder}.part", frozen, name)
             except FileNotFoundError:  # the run has finished, or saved another one
                 return
-            self._put(self.key + CHECKPOINT, frozen, _described(frozen), TRAINER)
+            last, self.last = self.last, self._put(self.key + CHECKPOINT, frozen, _described(frozen), TRAINER)
+            if last not in (None, self.last):
+                self._remove(last)
         finally:
             shutil.rmtree(frozen, ignore_errors=True)
 
     def pull_checkpoint(self) -> str:
         """Make the unfinished folder of a run from the checkpoint that is there; returns the checkpoint's name."""
         index = self._index(self.key + CHECKPOINT)
+        self.last = index["folder"]
         new = NewFolder(self.folder, self.inputs, tool=TRAINER)
         new.begin()
         try:
@@ -147,10 +151,7 @@ class Mirror:
         return index
 
     def _put(self, key, folder, files, tool):
-        """Put `files` of a folder there, then their index; what it said before is removed."""
-        before = None
-        with suppress(DataError, OSError):
-            before = self._index(key)["folder"]
+        """Put `files` of a folder there, then their index; returns the name of the folder there."""
         index = {"format": FORMAT, "tool": tool, "settings": self.settings, "inputs": self.sums}
         index |= {"folder": _sum(files), "files": files}
         for name, recorded in files.items():
@@ -158,8 +159,7 @@ class Mirror:
         text = (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()
         with explained(f"{self.url}/{key}.json"):
             self.fs.pipe_file(f"{self.base}/{key}.json", text)
-        if before not in (None, index["folder"]):
-            self._remove(before)
+        return index["folder"]
 
     def _remove(self, name):
         """Remove an index or a folder, if that is allowed: it costs room, nothing else."""
