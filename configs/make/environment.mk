@@ -27,7 +27,7 @@ $(ROOT)/.venv/installed.txt: $(call unless_installed,installed.txt,requirements.
 $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 	@cmp -s $(ROOT)/configs/requirements-$*.txt $@ \
 	  || { echo "== installing the packages of configs/requirements-$*.txt into $(ROOT)/.venv" >&2; \
-	       $(pip) -r $(ROOT)/configs/requirements-$*.txt; \
+	       flock $(ROOT)/.venv/installed.txt $(pip) -r $(ROOT)/configs/requirements-$*.txt; \
 	       cp $(ROOT)/configs/requirements-$*.txt $@.part && mv $@.part $@; }
 
 # `make eval`, `make report` and their tests need the packages for evaluation.

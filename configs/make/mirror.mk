@@ -24,7 +24,7 @@ $(foreach m,$(MODELS) $(OWN_MODELS),$(eval STAMP.models/$(m) := model-$(m)) $(ev
 
 # $(call mirror-stage,ACTION,STAGE)
 mirror-stage = mirror-stage --settings $(DATA)/.stamps/$(STAMP.$(2)) $(INPUTS.$(2):%=--input %) \
-  $(1) $(DATA)/$(2) $(call quote,$(MIRROR)/$(2))
+  $(1) $(DATA)/$(2) $(call quote,$(MIRROR:%/=%)/$(2))
 SETTINGS.mirror := MIRROR
 PUSHED := $(DATA)/.stamps/pushed
 mark = mkdir -p $(dir $(PUSHED)/$(1)) && touch $(PUSHED)/$(1)
@@ -40,7 +40,7 @@ stages_in = $(filter $(MIRRORED),$(patsubst $(DATA)/%/manifest.json,%,$(INPUTS.$
 
 # A stage is pulled when all that it is made from is up to date, which only make knows, and itself is not.
 .PHONY: pull $(MIRRORED:%=pull/%)
-pull: $(addprefix pull/,$(call stages_of,$(PULL_FOR)))
+pull: $(addprefix pull/,$(call stages_of,$(PULL_FOR))) ; @:
 $(MIRRORED:%=pull/%): pull/%: $$(addprefix pull/,$$(call stages_in,$$*)) \
     $$(filter-out $$(call manifests,$$(call stages_in,$$*)),$$(INPUTS.$$*)) $(DATA)/.stamps/$$(STAMP.$$*) \
     $(DATA)/.stamps/mirror | $(VENV)
@@ -57,4 +57,6 @@ $(foreach goal,$(filter-out $(DATA)/%,$(GOALS)),$(eval $(goal): $(addprefix $(PU
 # With MIRROR_CHECKPOINTS=1 a run's newest checkpoint is put there, too, and a run that begins here goes on from it.
 RUN_PUSHING = $(if $(MIRROR_CHECKPOINTS),$(call mirror-stage,run,models/$*) -- )
 
+else ifneq ($(MIRROR_CHECKPOINTS),)
+  $(error MIRROR_CHECKPOINTS=$(MIRROR_CHECKPOINTS): needs MIRROR=s3://bucket/prefix)
 endif

@@ -16,6 +16,7 @@ from suzuri.errors import DataError, NotFound
 
 SCHEMES = ("s3",)  # of sources; a mirror may be whatever fsspec knows
 BLOCK = 8 << 20  # bytes of a ranged read
+PARTS = 4  # of a large object that are sent at a time; s3fs holds each, 50 MB, in memory
 
 
 def is_object(url: str) -> bool:
@@ -35,7 +36,7 @@ def filesystem(url: str, timeout: float = 60) -> tuple[Any, str]:
     options = {}
     if scheme == "s3":
         config = {"connect_timeout": min(timeout, 10), "read_timeout": timeout, "retries": {"max_attempts": 1}}
-        options = {"use_listings_cache": False, "config_kwargs": config}
+        options = {"use_listings_cache": False, "config_kwargs": config, "max_concurrency": PARTS}
     elif not separator or scheme == "file":
         options = {"auto_mkdir": True}
     try:
@@ -127,7 +128,7 @@ def put(fs: Any, path: str, remote: str, bytes: int, sha256: str) -> None:
 def get(fs: Any, remote: str, path: str, bytes: int, sha256: str) -> None:
     """Download an object to `path`, which must then have this size and sum. Raises NotFound, DataError."""
     with explained(_shown(fs, remote)):
-        fs.get_file(remote, path)
+        fs.get_file(remote, path, max_concurrency=1)  # as a stream: s3fs would hold more parts in memory
     with open(path, "rb") as f:
         found, have = hashlib.file_digest(f, "sha256").hexdigest(), f.tell()
     if have != bytes:
