@@ -307,7 +307,7 @@ def test_a_killed_run_goes_on_elsewhere(server, bucket, tmp_path):
 
 TRAINER = """
 mkdir -p {0}.part/checkpoints; echo {{}} >{0}.part/checkpoints/run.json; ls {0}.part/checkpoints
-save() {{ echo $1 >{0}.part/step; echo $1 >{0}.part/checkpoints/step-0000000$1-00000000.safetensors; }}
+save() {{ echo $1 >{0}.part/metrics.jsonl; echo $1 >{0}.part/checkpoints/step-0000000$1-00000000.safetensors; }}
 trap 'save 3; exit 143' TERM
 save 1; save 2; kill -TERM $PPID & while :; do sleep 0.05; done
 """
@@ -323,13 +323,13 @@ def test_the_training_does_not_notice_the_mirror(tmp_path, fails):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 143, done.stderr
     assert ("the training goes on without it" in done.stderr) == fails
-    assert (model.parent / "m.part/step").read_text() == "3\n"
+    assert (model.parent / "m.part/metrics.jsonl").read_text() == "3\n"
     assert not os.path.exists(f"{model}.checkpoint.part")
     if not fails:
         assert [path.name[:13] for path in there.rglob("*.safetensors")] == ["step-00000003"]
         shutil.rmtree(f"{model}.part")
         mirror.Mirror(str(there), str(model)).pull_checkpoint()
-        assert (model.parent / "m.part/step").read_text() == "3\n"
+        assert (model.parent / "m.part/metrics.jsonl").read_text() == "3\n"
 
 
 # make

@@ -9,7 +9,6 @@ is "the key is there". An index is written last. Machines that finish the same s
 work has equal names, and unequal work (weights of another GPU) has two folders, of which the last index names one.
 """
 
-import fnmatch
 import glob
 import hashlib
 import json
@@ -33,8 +32,8 @@ FORMAT = "suzuri-mirror/1"
 DOWNLOADS = 4  # at a time
 POLL = 1.0  # seconds between two looks for a new checkpoint
 CHECKPOINT = "-checkpoint"
-CHECKPOINTS, RUN = "checkpoints", "checkpoints/run.json"  # in the unfinished folder of train-mlm
 TRAINER = "train-mlm"
+CHECKPOINTS, RUN, LOGS = "checkpoints", "checkpoints/run.json", ("metrics.jsonl", "runs")  # in its unfinished folder
 
 
 class Mirror:
@@ -44,6 +43,8 @@ class Mirror:
 
     def __init__(self, url: str, folder: str, stamp: str | None = None, inputs: Iterable[str] = ()):
         self.url, self.folder, self.inputs = url.rstrip("/"), folder, list(inputs)
+        self.work = os.path.realpath(folder) if os.path.islink(folder) else os.path.normpath(folder)
+        self.part = f"{self.work}.part"  # where the work is done until it is finished
         self.settings = ""
         if stamp:
             with open(stamp, encoding="utf-8") as f:
@@ -80,9 +81,9 @@ class Mirror:
         except NotFound:
             what = f"has nothing with these settings and inputs ({self.key[:12]}….json)"
             raise NotFound(self.url, what) from None
-        if os.path.exists(os.path.join(f"{self.folder}.part", RUN)):
+        if os.path.exists(os.path.join(self.part, RUN)):
             what = f"has an unfinished run, which goes on; to take {self.url} instead: make clean-model-"
-            raise DataError(f"{self.folder}.part", what + os.path.basename(self.folder))
+            raise DataError(self.part, what + os.path.basename(self.folder))
         new = NewFolder(self.folder, self.inputs, tool=index["tool"])
         new.begin()
         try:
@@ -102,14 +103,10 @@ class Mirror:
 
         Nothing is done if there is none (any more).
         """
-        frozen = f"{self.folder}.checkpoint.part"
+        frozen, name = f"{self.work}.checkpoint.part", self.newest_checkpoint()
         shutil.rmtree(frozen, ignore_errors=True)
         try:
-            if not (name := newest_checkpoint(self.folder)):
-                return
-            try:
-                _freeze(f"{self.folder}.part", frozen, name)
-            except FileNotFoundError:  # the run has finished, or saved another one
+            if name is None or not _freeze(self.part, frozen, name):
                 return
             last, self.last = self.last, self._put(self.key + CHECKPOINT, frozen, _described(frozen), TRAINER)
             if last not in (None, self.last):
@@ -129,7 +126,12 @@ class Mirror:
             new.discard()
             raise
         new.close()
-        return newest_checkpoint(self.folder)
+        return self.newest_checkpoint()
+
+    def newest_checkpoint(self) -> str | None:
+        """The newest checkpoint of the unfinished run here, relative to its folder; None if there is none."""
+        found = glob.glob("step-*.safetensors", root_dir=os.path.join(self.part, CHECKPOINTS))
+        return os.path.join(CHECKPOINTS, max(found)) if found else None
 
     def _index(self, key):
         url = f"{self.url}/{key}.json"
@@ -193,21 +195,22 @@ class Mirror:
         return sums
 
 
-def newest_checkpoint(folder: str) -> str | None:
-    """The newest checkpoint of the unfinished run FOLDER.part, relative to that; None if there is none."""
-    found = glob.glob("step-*.safetensors", root_dir=os.path.join(f"{folder}.part", CHECKPOINTS))
-    return os.path.join(CHECKPOINTS, max(found)) if found else None
-
-
 def _freeze(part, frozen, checkpoint):
-    """Copy what a run needs to go on. The run itself goes on meanwhile: its logs grow, and it removes old checkpoints,
-    so that the one that is wanted gets a second name.
+    """Copy what a run needs to go on; returns whether that is still there. The run itself goes on meanwhile: its logs
+    grow, and it removes old checkpoints, so that the one that is wanted gets a second name.
     """
-    unfinished = fnmatch.filter(os.listdir(part), "*.part")
-    shutil.copytree(part, frozen, ignore=lambda *_: {CHECKPOINTS, *unfinished})
     os.makedirs(os.path.join(frozen, CHECKPOINTS))
-    os.link(os.path.join(part, checkpoint), os.path.join(frozen, checkpoint))
-    shutil.copyfile(os.path.join(part, RUN), os.path.join(frozen, RUN))
+    try:
+        os.link(os.path.join(part, checkpoint), os.path.join(frozen, checkpoint))
+        for name in RUN, *LOGS:
+            path, copy = os.path.join(part, name), os.path.join(frozen, name)
+            if os.path.isdir(path):
+                shutil.copytree(path, copy)
+            elif name == RUN or os.path.exists(path):  # TensorBoard and so its events may not be there
+                shutil.copyfile(path, copy)
+    except (FileNotFoundError, shutil.Error):  # the run has finished, or saved another one
+        return False
+    return True
 
 
 def _described(folder):
@@ -235,7 +238,7 @@ def run_pushing(command: list[str], *stage) -> int:
     mirror = pushed = None
     try:
         mirror = Mirror(*stage)
-        if not (os.path.exists(mirror.folder) or os.path.exists(os.path.join(f"{mirror.folder}.part", RUN))):
+        if not (os.path.exists(mirror.folder) or os.path.exists(os.path.join(mirror.part, RUN))):
             pushed = mirror.pull_checkpoint()
             note(f"{mirror.folder}: goes on from {pushed}, taken from {mirror.url}")
     except NotFound:
@@ -249,7 +252,7 @@ def run_pushing(command: list[str], *stage) -> int:
     while status is None:
         with suppress(subprocess.TimeoutExpired):
             status = child.wait(POLL)
-        if mirror and (newest := newest_checkpoint(mirror.folder)) != pushed:
+        if mirror and (newest := mirror.newest_checkpoint()) != pushed:
             pushed = newest  # or not: then the next one is
             try:
                 mirror.push_checkpoint()

@@ -57,7 +57,7 @@ def explained(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise NotFound(url, "not there: no such bucket or object") from None
     except PermissionError:
-        raise DataError(url, "no permission (403); are the credentials those of this bucket?") from None
+        raise DataError(url, "no permission (403); are the credentials right?") from None
     except OSError as e:
         raise OSError(e.errno or errno.EIO, e.strerror or _words(e), url) from None
     except Exception as e:
