@@ -163,14 +163,15 @@ split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 @finish-folder $(@D)
 endef
 
-$(DATA)/text/cc100-ja/manifest.json: $(RAW.cc100-ja) $(DATA)/.stamps/text-cc100-ja | $(VENV)
+$(DATA)/text/cc100-ja/manifest.json: $$(call source,cc100-ja,$(RAW.cc100-ja)) $(DATA)/.stamps/text-cc100-ja | $(VENV)
 	$(call text-folder,$(RAW.cc100-ja),$(CC100_MAX_SENTENCE_NUM))
 	@$(read-cc100-ja) \
 	| $(call split-filter-shuffle,$(RAW.cc100-ja),--shards $(CC100_NUM_FILES) \
 	    $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM)) \
 	    $(call limit,--train-lines,$(CC100_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(CC100_MAX_VALIDATION_SENTENCE_NUM))
 
-$(DATA)/text/jawiki/manifest.json: $(RAW.jawiki:=/manifest.json) $(DATA)/.stamps/text-jawiki | $(VENV)
+$(DATA)/text/jawiki/manifest.json: $$(call source,jawiki,$(RAW.jawiki:=/manifest.json)) \
+    $(DATA)/.stamps/text-jawiki | $(VENV)
 	$(call text-folder,$(RAW.jawiki),$(JAWIKI_MAX_SENTENCE_NUM))
 	@$(read-jawiki) \
 	| extract-wiki $(call limit,--max-documents,$(JAWIKI_MAX_DOCUMENTS)) --stats $(STATS)/extract-wiki.json \

@@ -5,14 +5,24 @@
 # same inputs. The second one is the ordinary make, in which a finished stage is also pushed: .stamps/pushed/STAGE is
 # made when it has arrived, so nothing is asked of the network later. A mirror that fails is reported, and that is all.
 
+# $(call source,DATASET,FILE): what text/DATASET is made from. Text that is in a mirror does not need its source here.
+PUSHED := $(DATA)/.stamps/pushed
+source = $(if $(and $(wildcard $(PUSHED)/text/$(1)),$(wildcard $(DATA)/text/$(1)/manifest.json),\
+  $(call current,text-$(1)),$(call current,raw-$(1))),$(wildcard $(2)),$(2))
+
 ifneq ($(MIRROR),)
 
 # The stages are folders under DATA. STAMP.STAGE: their settings; INPUTS.STAGE: the files that they are made from.
-# What was streamed from a local file is not mirrored: it has no input that could be compared.
-STREAMED.cc100-ja := $(CC100_JA_URL)
-STREAMED.jawiki := $(JAWIKI_URL)
+# SOURCE.STAGE: the settings of the download that is its input. By them it is found where the download is not here: the
+# address has been read, whatever is there by now. What was streamed from a local file is not mirrored: it has no input
+# that could be compared.
+remote = $(filter http% s3%,$(1))
+SOURCE.text/cc100-ja := $(if $(call remote,$(CC100_JA_URL)),$(if $(STREAM),,raw-cc100-ja))
+SOURCE.text/jawiki := $(if $(call remote,$(JAWIKI_URL)),$(if $(STREAM),,raw-jawiki))
+STREAMED.cc100-ja := $(call remote,$(CC100_JA_URL))
+STREAMED.jawiki := $(call remote,$(JAWIKI_URL))
 MIRRORED := tokenizer $(MODELS:%=models/%) $(OWN_MODELS:%=models/%) \
-  $(foreach d,$(DATASETS),shards/$(d) $(if $(or $(RAW.$(d)),$(filter http% s3%,$(STREAMED.$(d)))),text/$(d)))
+  $(foreach d,$(DATASETS),shards/$(d) $(if $(RAW.$(d))$(STREAMED.$(d)),text/$(d)))
 manifests = $(patsubst %,$(DATA)/%/manifest.json,$(1))
 STAMP.tokenizer := tokenizer
 INPUTS.tokenizer := $(call manifests,text/$(TOKENIZER_CORPUS))
@@ -24,9 +34,8 @@ $(foreach m,$(MODELS) $(OWN_MODELS),$(eval STAMP.models/$(m) := model-$(m)) $(ev
 
 # $(call mirror-stage,ACTION,STAGE)
 mirror-stage = mirror-stage --settings $(DATA)/.stamps/$(STAMP.$(2)) $(INPUTS.$(2):%=--input %) \
-  $(1) $(DATA)/$(2) $(call quote,$(MIRROR:%/=%)/$(2))
+  $(SOURCE.$(2):%=--source $(DATA)/.stamps/%) $(1) $(DATA)/$(2) $(call quote,$(MIRROR:%/=%)/$(2))
 SETTINGS.mirror := MIRROR
-PUSHED := $(DATA)/.stamps/pushed
 mark = mkdir -p $(dir $(PUSHED)/$(1)) && touch $(PUSHED)/$(1)
 
 # The stages of a goal; each pulls or pushes those that it is made from.
@@ -36,17 +45,21 @@ stages_of = $(filter $(MIRRORED),$(foreach goal,$(1), \
   $(if $(filter train-tokenizer,$(goal)),tokenizer) $(patsubst build-dataset-%,text/%,$(goal:shards-%=shards/%)) \
   $(patsubst $(DATA)/%/manifest.json,%,$(goal) $(if $(filter train-model-%,$(goal)),\
     $(call models_of,$(goal:train-model-%=%))))))
+# The inputs that must be here to look for a stage.
+asked = $(if $(SOURCE.$(1)),$(wildcard $(INPUTS.$(1))),$(INPUTS.$(1)))
 stages_in = $(filter $(MIRRORED),$(patsubst $(DATA)/%/manifest.json,%,$(INPUTS.$(1))))
 
 # A stage is pulled when all that it is made from is up to date, which only make knows, and itself is not.
 .PHONY: pull $(MIRRORED:%=pull/%)
 pull: $(addprefix pull/,$(call stages_of,$(PULL_FOR))) ; @:
 $(MIRRORED:%=pull/%): pull/%: $$(addprefix pull/,$$(call stages_in,$$*)) \
-    $$(filter-out $$(call manifests,$$(call stages_in,$$*)),$$(INPUTS.$$*)) $(DATA)/.stamps/$$(STAMP.$$*) \
-    $(DATA)/.stamps/mirror | $(VENV)
-	+@query="$(MAKE) --no-print-directory -f $(ROOT)/Makefile -q"; \
-	  if $(if $(INPUTS.$*),$$query $(INPUTS.$*) &&) ! $$query $(call manifests,$*); then \
-	    mkdir -p $(dir $(DATA)/$*); if $(call mirror-stage,pull,$*); then $(call mark,$*); fi; \
+    $$(filter-out $$(call manifests,$$(call stages_in,$$*)),$$(call asked,$$*)) \
+    $$(addprefix $(DATA)/.stamps/,$$(STAMP.$$*) $$(SOURCE.$$*) mirror) | $(VENV)
+	+@make="$(MAKE) --no-print-directory -f $(ROOT)/Makefile"; \
+	  if $(if $(call asked,$*),$$make -q $(call asked,$*) &&) ! $$make -q $(call manifests,$*); then \
+	    mkdir -p $(dir $(DATA)/$*); \
+	    if $(call mirror-stage,pull,$*) $(if $(filter-out $(call asked,$*),$(INPUTS.$*)),\
+	        || { $$make $(INPUTS.$*) && $(call mirror-stage,pull,$*); }); then $(call mark,$*); fi; \
 	  fi
 
 $(MIRRORED:%=$(PUSHED)/%): $(PUSHED)/%: $(DATA)/%/manifest.json $(DATA)/.stamps/mirror \

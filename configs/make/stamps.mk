@@ -4,9 +4,10 @@
 # written while make reads its files: `make -n X=…` changes nothing. The first stamp of a source is dated 1970, so
 # that a file that you put under raw/ yourself is newer and is taken as it is.
 
+current = $(call same,$(file <$(DATA)/.stamps/$(1)),$(call settings,$(1)))
 settings = $(foreach v,$(SETTINGS.$(1)),$(v)=$(call hide,$($(v))))
 
 .SECONDEXPANSION:
-$(DATA)/.stamps/%: $$(if $$(call same,$$(file <$$@),$$(call settings,$$*)),,FORCE)
+$(DATA)/.stamps/%: $$(if $$(call current,$$*),,FORCE)
 	@mkdir -p $(@D) && printf '%s\n' $(call quote,$(call settings,$*)) >$@.part
 	@$(if $(filter raw-%,$*),$(if $(wildcard $@),,touch -d @0 $@.part &&)) mv $@.part $@

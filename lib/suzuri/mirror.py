@@ -5,8 +5,11 @@ MIRROR/STAGE/SUM/…               the files of `folder`, SUM being the sha256 o
 MIRROR/STAGE/KEY-checkpoint.json the same for the newest checkpoint of a run that is not finished
 
 KEY is the sha256 of the settings and of the inputs' sha256, so that "made with the same settings from the same inputs"
-is "the key is there". An index is written last. Machines that finish the same stage at the same time do no harm: equal
-work has equal names, and unequal work (weights of another GPU) has two folders, of which the last index names one.
+is "the key is there". Text that is made from a download has a second index, whose KEY is of its settings and those of
+the download: so it is found without downloading.
+
+An index is written last. Machines that finish the same stage at the same time do no harm: equal work has equal names,
+and unequal work (weights of another GPU) has two folders, of which the last index names one.
 """
 
 import glob
@@ -38,20 +41,24 @@ CHECKPOINTS, RUN, LOGS = "checkpoints", "checkpoints/run.json", ("metrics.jsonl"
 
 class Mirror:
     """A stage in the mirror. `url` is MIRROR/STAGE, `folder` the stage's folder here, which was, or would be, made from
-    the files `inputs` with the settings in the file `stamp`.
+    the files `inputs` with the settings in the file `stamp`. If these are a download, `source` is a file with its
+    settings: where the download is not here, the stage is found by them.
     """
 
-    def __init__(self, url: str, folder: str, stamp: str | None = None, inputs: Iterable[str] = ()):
+    def __init__(
+        self, url: str, folder: str, stamp: str | None = None, inputs: Iterable[str] = (), source: str | None = None
+    ):
         self.url, self.folder, self.inputs = url.rstrip("/"), folder, list(inputs)
         self.work = os.path.realpath(folder) if os.path.islink(folder) else os.path.normpath(folder)
         self.part = f"{self.work}.part"  # where the work is done until it is finished
-        self.settings = ""
-        if stamp:
-            with open(stamp, encoding="utf-8") as f:
-                self.settings = f.read().strip()
-        self.sums = [recorded_sha256(path) for path in self.inputs]
-        made_from = {"format": FORMAT, "suzuri": __version__, "settings": self.settings, "inputs": self.sums}
-        self.key = _sum(made_from)
+        settings = _read(stamp) if stamp else ""
+        self.made_from = []  # {settings, inputs}: the first is what the stage is looked for by, all are pushed
+        if not source or all(map(os.path.exists, self.inputs)):
+            self.made_from.append({"settings": settings, "inputs": [recorded_sha256(path) for path in self.inputs]})
+        if source and (not self.made_from or all(_is_download(path, _read(source)) for path in self.inputs)):
+            self.made_from.append({"settings": f"{settings}\n{_read(source)}", "inputs": []})
+        self.keys = [_sum({"format": FORMAT, "suzuri": __version__} | made_from) for made_from in self.made_from]
+        self.key = self.keys[0]
         self.fs, self.base = filesystem(self.url)
         self.last: str | None = None  # the folder there of the last checkpoint that was pushed or pulled from here
 
@@ -62,10 +69,10 @@ class Mirror:
         for name, recorded in manifest["outputs"].items():
             if files.get(name) != recorded:
                 raise DataError(os.path.join(self.folder, name), "is not what its manifest says; make verify")
-        self._put(self.key, self.folder, files, manifest["tool"])
+        self._put("", self.folder, files, manifest["tool"])
         if manifest["tool"] == TRAINER:
             with suppress(DataError, OSError):
-                checkpoint = self._index(self.key + CHECKPOINT)["folder"]
+                checkpoint = self._index(CHECKPOINT)["folder"]
                 self._remove(f"{self.key}{CHECKPOINT}.json")
                 self._remove(checkpoint)
         return _bytes(files)
@@ -77,7 +84,7 @@ class Mirror:
         is not finished here is not replaced.
         """
         try:
-            index = self._index(self.key)
+            index = self._index()
         except NotFound:
             what = f"has nothing with these settings and inputs ({self.key[:12]}….json)"
             raise NotFound(self.url, what) from None
@@ -89,7 +96,7 @@ class Mirror:
         try:
             self._get(index, new.part)
             manifest = read_manifest(new.part)
-            if manifest["tool"] != index["tool"] or not set(manifest["inputs"].values()) <= self._known_sums():
+            if index["inputs"] and not set(manifest["inputs"].values()) <= self._known_sums(index["inputs"]):
                 raise DataError(f"{self.url}/{self.key}.json", "names a folder that was made from other inputs")
             os.utime(os.path.join(new.part, MANIFEST))  # newer than the other files, as make wants it
         except BaseException:
@@ -108,7 +115,7 @@ class Mirror:
         try:
             if name is None or not _freeze(self.part, frozen, name):
                 return
-            last, self.last = self.last, self._put(self.key + CHECKPOINT, frozen, _described(frozen), TRAINER)
+            last, self.last = self.last, self._put(CHECKPOINT, frozen, _described(frozen), TRAINER)
             if last not in (None, self.last):
                 self._remove(last)
         finally:
@@ -116,7 +123,7 @@ class Mirror:
 
     def pull_checkpoint(self) -> str:
         """Make the unfinished folder of a run from the checkpoint that is there; returns the checkpoint's name."""
-        index = self._index(self.key + CHECKPOINT)
+        index = self._index(CHECKPOINT)
         self.last = index["folder"]
         new = NewFolder(self.folder, self.inputs, tool=TRAINER)
         new.begin()
@@ -133,13 +140,14 @@ class Mirror:
         found = glob.glob("step-*.safetensors", root_dir=os.path.join(self.part, CHECKPOINTS))
         return os.path.join(CHECKPOINTS, max(found)) if found else None
 
-    def _index(self, key):
-        url = f"{self.url}/{key}.json"
+    def _index(self, end=""):
+        name = f"{self.key}{end}.json"
+        url = f"{self.url}/{name}"
         with explained(url):
-            text = self.fs.cat_file(f"{self.base}/{key}.json", end=JSON_LIMIT)
+            text = self.fs.cat_file(f"{self.base}/{name}", end=JSON_LIMIT)
         try:
             index = json.loads(text)
-            if index["format"] != FORMAT or index["settings"] != self.settings or index["inputs"] != self.sums:
+            if index["format"] != FORMAT or {k: index[k] for k in ("settings", "inputs")} != self.made_from[0]:
                 raise ValueError("of another format, other settings or other inputs")
             for name, recorded in index["files"].items():
                 if name != os.path.normpath(name) or name.startswith(("/", "..")):
@@ -152,16 +160,17 @@ class Mirror:
             raise DataError(url, f"not an index of a mirror ({e}); remove it") from None
         return index
 
-    def _put(self, key, folder, files, tool):
-        """Put `files` of a folder there, then their index; returns the name of the folder there."""
-        index = {"format": FORMAT, "tool": tool, "settings": self.settings, "inputs": self.sums}
-        index |= {"folder": _sum(files), "files": files}
+    def _put(self, end, folder, files, tool):
+        """Put `files` of a folder there, then their index, as KEY + `end`; returns the name of the folder there."""
+        there = _sum(files)
         for name, recorded in files.items():
-            put(self.fs, os.path.join(folder, name), f"{self.base}/{index['folder']}/{name}", **recorded)
-        text = (json.dumps(index, ensure_ascii=False, indent=2) + "\n").encode()
-        with explained(f"{self.url}/{key}.json"):
-            self.fs.pipe_file(f"{self.base}/{key}.json", text)
-        return index["folder"]
+            put(self.fs, os.path.join(folder, name), f"{self.base}/{there}/{name}", **recorded)
+        for key, made_from in zip(self.keys, self.made_from, strict=True):
+            index = {"format": FORMAT, "tool": tool, **made_from, "folder": there, "files": files}
+            with explained(f"{self.url}/{key}{end}.json"):
+                text = json.dumps(index, ensure_ascii=False, indent=2) + "\n"
+                self.fs.pipe_file(f"{self.base}/{key}{end}.json", text.encode())
+        return there
 
     def _remove(self, name):
         """Remove an index or a folder, if that is allowed: it costs room, nothing else."""
@@ -186,9 +195,9 @@ class Mirror:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _known_sums(self):
+    def _known_sums(self, sums):
         """The sha256 that a manifest may name as inputs: of our inputs, and of the files of folders among them."""
-        sums = set(self.sums)
+        sums = set(sums)
         for path in self.inputs:
             if os.path.basename(path) == MANIFEST:
                 sums |= {output["sha256"] for output in read_manifest(os.path.dirname(path))["outputs"].values()}
@@ -218,6 +227,22 @@ def _described(folder):
     names = [name for name in files_below(folder) if not name.endswith(".part")]
     paths = {name: os.path.join(folder, name) for name in names}
     return {name: {"bytes": os.path.getsize(path), "sha256": sha256(path)} for name, path in paths.items()}
+
+
+def _is_download(path, settings):
+    """Whether a file, or the folder of a manifest, was fetched from the address in `settings`, NAME=ADDRESS …"""
+    with suppress(OSError, ValueError, KeyError, TypeError, DataError):
+        if os.path.basename(path) == MANIFEST:
+            address = read_manifest(os.path.dirname(path))["settings"]["source"]
+        else:
+            address = json.loads(_read(f"{path}.json"))["url"]
+        return address.startswith(settings.partition("=")[2].partition(" ")[0])
+    return False
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().strip()
 
 
 def _bytes(files):
