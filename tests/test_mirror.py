@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, wait_for
+from http_server import serving
 from small_runs import make_inputs, run, start
 from suzuri import manifest, mirror, object_storage
 from suzuri.errors import DataError, NotFound
@@ -160,6 +161,28 @@ def test_a_stage_is_taken_only_with_the_same_settings_and_inputs(server, bucket,
                 a.url, str(tmp_path / "c/text/x"), str(tmp_path / "c/stamp"), [str(tmp_path / "c/input.txt")]
             ).pull()
     assert not os.path.exists(tmp_path / "c/text/x")
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_the_text_of_a_download_is_found_by_its_address(server, bucket, stage, tmp_path, fetched):
+    """But not if another file was put in its place."""
+    a, b = stage("a", "one"), stage("b")
+    (tmp_path / "source").write_text("CC100_JA_URL=https://where.it/is.xz\n")
+    record = {
+        "url": "https://where.it/is.xz" if fetched else "https://elsewhere/x",
+        "size": 9,
+        "sha256": a.made_from[0]["inputs"][0],
+    }
+    Path(f"{a.inputs[0]}.json").write_text(json.dumps(record))
+    os.remove(b.inputs[0])
+    a, b = (mirror.Mirror(m.url, m.folder, *made_from(m), str(tmp_path / "source")) for m in (a, b))
+    a.push()
+    if fetched:
+        b.pull()
+        assert same(a, b)
+    else:
+        with pytest.raises(NotFound):
+            b.pull()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another sum", "missing", "no JSON", "a name outside"])
@@ -336,32 +359,31 @@ def test_the_training_does_not_notice_the_mirror(tmp_path, fails):
 
 
 def test_a_second_machine_takes_what_the_first_one_has_made(tmp_path, sources):
-    """Through make, with a folder as the mirror: the same bytes, and then nothing is left to do.
+    """Through make, with a folder as the mirror: the same bytes, without downloading the source, and then nothing is
+    left to do.
 
     Before, the mirror fails: that is reported, nothing else is harmed, and the next make pushes what there is.
     """
-    variables = ["PROFILE=demo", "VOCAB_SIZE=1000", "NUM_FILES=1", "TOKENIZER_CORPUS=mine", f"MIRROR={tmp_path}/mirror"]
-    for data in "a", "b":
-        (tmp_path / data / "raw").mkdir(parents=True)
-        shutil.copy(sources / "ja.txt.xz", tmp_path / data / "raw/mine.txt.xz")
-    goal = ["shards-mine", *variables, f"DATA={tmp_path}/a"]
-    (tmp_path / "mirror").write_text("a file where the folder should be")
-    assert make(*goal).stderr.count("mirror-stage: ") == 4  # one fails to pull, three to push
-    (tmp_path / "mirror").unlink()
-    make("-q", *goal, status=1)
-    again = make(*goal).stderr
-    assert again.count(" put to ") == 3 and "split-sentences" not in again
+    with serving(sources) as site:
+        goal = ["shards-cc100-ja", "PROFILE=demo", "VOCAB_SIZE=1000", "CC100_NUM_FILES=1", "TOKENIZER_CORPUS=cc100-ja"]
+        goal += [f"CC100_JA_URL={site.url}ja.txt.xz", f"MIRROR={tmp_path}/mirror/", f"DATA={tmp_path}/a"]
+        (tmp_path / "mirror").write_text("a file where the folder should be")
+        assert make(*goal).stderr.count("mirror-stage: ") == 5  # two fail to pull, three to push
+        (tmp_path / "mirror").unlink()
+        make("-q", *goal, status=1)
+        again = make(*goal).stderr
+        assert again.count(" put to ") == 3 and "split-sentences" not in again
 
-    goal[-1] = f"DATA={tmp_path}/b"
-    second = make(*goal).stderr
-    assert second.count(" taken from ") == 3 and "split-sentences" not in second
+        goal[-1] = f"DATA={tmp_path}/b"
+        second = make(*goal).stderr
+        assert second.count(" taken from ") == 3 and "split-sentences" not in second
+        assert not (tmp_path / "b/raw").exists() and len(site.requests) == 1
     kinds = "text", "tokenizer", "shards"
     assert contents(tmp_path / "a", *kinds) == contents(tmp_path / "b", *kinds)
-    assert (tmp_path / "a/.manifests.sha256").read_bytes() == (tmp_path / "b/.manifests.sha256").read_bytes()
     shutil.move(tmp_path / "mirror", tmp_path / "gone")  # nothing is asked of it any more
     before = snapshot(tmp_path / "b")
     done = make(*goal)
     assert "Nothing to be done" in done.stdout and not done.stderr
     assert snapshot(tmp_path / "b") == before
-    recipe = make("-n", "train-model-mine", *goal[1:], "MIRROR_CHECKPOINTS=1").stdout
+    recipe = make("-n", "train-model-cc100-ja", *goal[1:], "MIRROR_CHECKPOINTS=1").stdout
     assert re.search(r"mirror-stage .* run \S*/b/models/\S+ \S+ -- +train-mlm ", recipe)
