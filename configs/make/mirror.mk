@@ -12,7 +12,7 @@ source = $(if $(and $(wildcard $(PUSHED)/text/$(1)),$(wildcard $(DATA)/text/$(1)
 
 ifneq ($(MIRROR),)
 
-# The stages are folders under DATA. STAMP.STAGE: their settings; INPUTS.STAGE: the files that they are made from.
+# The stages are folders under DATA. STAMP.STAGE: their settings; MADE_FROM.STAGE: what they are made from.
 # SOURCE.STAGE: the settings of the download that is its input. By them it is found where the download is not here: the
 # address has been read, whatever is there by now. What was streamed from a local file is not mirrored: it has no input
 # that could be compared.
@@ -25,15 +25,15 @@ MIRRORED := tokenizer $(MODELS:%=models/%) $(OWN_MODELS:%=models/%) \
   $(foreach d,$(DATASETS),shards/$(d) $(if $(RAW.$(d))$(STREAMED.$(d)),text/$(d)))
 manifests = $(patsubst %,$(DATA)/%/manifest.json,$(1))
 STAMP.tokenizer := tokenizer
-INPUTS.tokenizer := $(call manifests,text/$(TOKENIZER_CORPUS))
+MADE_FROM.tokenizer := $(call manifests,text/$(TOKENIZER_CORPUS))
 $(foreach d,$(DATASETS),\
-  $(eval STAMP.text/$(d) := text-$(d)) $(eval INPUTS.text/$(d) := $(RAW.$(d):%/jawiki=%/jawiki/manifest.json)) \
-  $(eval STAMP.shards/$(d) := shards) $(eval INPUTS.shards/$(d) := $(call manifests,text/$(d) tokenizer)))
-$(foreach m,$(MODELS) $(OWN_MODELS),$(eval STAMP.models/$(m) := model-$(m)) $(eval INPUTS.models/$(m) := \
+  $(eval STAMP.text/$(d) := text-$(d)) $(eval MADE_FROM.text/$(d) := $(RAW.$(d):%/jawiki=%/jawiki/manifest.json)) \
+  $(eval STAMP.shards/$(d) := shards) $(eval MADE_FROM.shards/$(d) := $(call manifests,text/$(d) tokenizer)))
+$(foreach m,$(MODELS) $(OWN_MODELS),$(eval STAMP.models/$(m) := model-$(m)) $(eval MADE_FROM.models/$(m) := \
   $(RECIPE.$(m)) $(CONFIG.$(m)) $(call manifests,shards/$(DATASET.$(m)) tokenizer $(INIT.$(m):%=models/%))))
 
 # $(call mirror-stage,ACTION,STAGE)
-mirror-stage = mirror-stage --settings $(DATA)/.stamps/$(STAMP.$(2)) $(INPUTS.$(2):%=--input %) \
+mirror-stage = mirror-stage --settings $(DATA)/.stamps/$(STAMP.$(2)) $(MADE_FROM.$(2):%=--input %) \
   $(SOURCE.$(2):%=--source $(DATA)/.stamps/%) $(1) $(DATA)/$(2) $(call quote,$(MIRROR:%/=%)/$(2))
 SETTINGS.mirror := MIRROR
 mark = mkdir -p $(dir $(PUSHED)/$(1)) && touch $(PUSHED)/$(1)
@@ -46,20 +46,20 @@ stages_of = $(filter $(MIRRORED),$(foreach goal,$(1), \
   $(patsubst $(DATA)/%/manifest.json,%,$(goal) $(if $(filter train-model-%,$(goal)),\
     $(call models_of,$(goal:train-model-%=%))))))
 # The inputs that must be here to look for a stage.
-asked = $(if $(SOURCE.$(1)),$(wildcard $(INPUTS.$(1))),$(INPUTS.$(1)))
-stages_in = $(filter $(MIRRORED),$(patsubst $(DATA)/%/manifest.json,%,$(INPUTS.$(1))))
+asked = $(if $(SOURCE.$(1)),$(wildcard $(MADE_FROM.$(1))),$(MADE_FROM.$(1)))
+stages_in = $(filter $(MIRRORED),$(patsubst $(DATA)/%/manifest.json,%,$(MADE_FROM.$(1))))
 
 # A stage is pulled when all that it is made from is up to date, which only make knows, and itself is not.
 .PHONY: pull $(MIRRORED:%=pull/%)
 pull: $(addprefix pull/,$(call stages_of,$(PULL_FOR))) ; @:
 $(MIRRORED:%=pull/%): pull/%: $$(addprefix pull/,$$(call stages_in,$$*)) \
     $$(filter-out $$(call manifests,$$(call stages_in,$$*)),$$(call asked,$$*)) \
-    $$(addprefix $(DATA)/.stamps/,$$(STAMP.$$*) $$(SOURCE.$$*) mirror) | $(VENV)
+    $$(addprefix $(DATA)/.stamps/,$$(STAMP.$$*) $$(SOURCE.$$*) $(if $(MAPPED),maps) mirror) | $(VENV)
 	+@make="$(MAKE) --no-print-directory -f $(ROOT)/Makefile"; \
 	  if $(if $(call asked,$*),$$make -q $(call asked,$*) &&) ! $$make -q $(call manifests,$*); then \
 	    mkdir -p $(dir $(DATA)/$*); \
-	    if $(call mirror-stage,pull,$*) $(if $(filter-out $(call asked,$*),$(INPUTS.$*)),\
-	        || { $$make $(INPUTS.$*) && $(call mirror-stage,pull,$*); }); then $(call mark,$*); fi; \
+	    if $(call mirror-stage,pull,$*) $(if $(filter-out $(call asked,$*),$(MADE_FROM.$*)),\
+	        || { $$make $(MADE_FROM.$*) && $(call mirror-stage,pull,$*); }); then $(call mark,$*); fi; \
 	  fi
 
 $(MIRRORED:%=$(PUSHED)/%): $(PUSHED)/%: $(DATA)/%/manifest.json $(DATA)/.stamps/mirror \
