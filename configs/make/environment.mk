@@ -33,4 +33,4 @@ $(ROOT)/.venv/installed-%.txt: $(ROOT)/.venv/installed.txt FORCE
 # `make eval`, `make report` and their tests need the packages for evaluation.
 INSTALL_EVAL := $(and $(VENV),$(call unless_installed,installed-eval.txt,requirements-eval.txt))
 EVAL_VENV := $(if $(INSTALL_EVAL),$(ROOT)/.venv/installed-eval.txt)
-$(ROOT)/.venv/installed-dev.txt: $(ROOT)/.venv/installed-eval.txt $(ROOT)/.venv/installed-s3.txt
+$(ROOT)/.venv/installed-dev.txt: $(patsubst %,$(ROOT)/.venv/installed-%.txt,eval s3 parquet)
