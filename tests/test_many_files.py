@@ -278,12 +278,15 @@ def test_what_is_no_corpus_is_refused_at_once(tmp_path):
     for name in names:
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         (raw / name).write_text("硯で墨をする。\n")
+    for name in ("made/a.txt", "made/manifest.json"):
+        (raw / name).parent.mkdir(exist_ok=True)
+        (raw / name).write_text("{}")
     (raw / "broken").mkdir()
     (raw / "broken/a.txt").symlink_to("nowhere")
     done = make("-n", "build-dataset-good", f"DATA={tmp_path}")
     assert "map-text --seed 0" in done.stdout and "README" not in done.stdout
     lines = done.stderr.splitlines()
-    assert len(lines) == len(BAD_NAMES) + 6, lines
+    assert len(lines) == len(BAD_NAMES) + 7, lines
     assert sum("not read, rename with letters, digits and . _ + - only" in line for line in lines) == len(BAD_NAMES) + 1
     for name in ("bad4", "mixed", "both"):
         done = make("-n", f"build-dataset-{name}", f"DATA={tmp_path}", status=2)

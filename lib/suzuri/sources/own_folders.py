@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from suzuri.errors import DataError
+from suzuri.manifest import MANIFEST
 from suzuri.sources.archives import data_files
 
 PACKED = (".bz2", ".gz", ".xz", ".zst")
@@ -42,7 +43,8 @@ def checked_files(folder: str) -> list[str]:
     for path in (folder, *files):
         if UNFIT.search(os.path.basename(path)):
             raise DataError(path, "not read, rename with letters, digits and . _ + - only")
-    for path in files:
+    manifest = os.path.join(folder, MANIFEST)  # not a data file; with it, a folder would be one input
+    for path in [*files, manifest] if os.path.exists(manifest) else files:
         if not kind(path):
             what = "NAME.txt or NAME.jsonl, also with .xz, .gz, .bz2 or .zst, or NAME.parquet"
             raise DataError(path, f"a file of a corpus is {what}; rename it or move it away")
