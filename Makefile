@@ -34,7 +34,7 @@ MIN_CHARS ?= 10#                                characters of the shortest sente
 MAX_CHARS ?= 1000#                              and of the longest
 SORT_MEMORY ?= 1G#                              memory of shuffle-split, and of each map-text and reduce-text
 RANGES ?= 16#                                   ranges of hashes in which a corpus of many files is shuffled
-LAUNCH ?=#                                      sends heavy programs to other machines: srun --exact -N1 -n1 -c1
+LAUNCH ?=#                                      sends programs of one core to other machines: srun --exact -N1 -n1 -c1
 STREAM ?=#                                      1: read the sources only as far as needed, without a copy under raw/
 SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
 PIP_ARGS ?=#                                    more options for pip install
@@ -78,6 +78,7 @@ TRAIN_SET ?=#                                   KEY=VALUE …: settings that rep
 TRAIN_FROM ?=#                                  a checkpoint to go back to, with another TRAIN_SET
 MODEL_LICENSE ?=#                               for the models' cards, such as cc-by-sa-4.0
 GPUS ?= 1#                                      processes of torchrun
+TORCHRUN ?=#                                    starts them on several machines: configs/slurm/train.sbatch
 MODEL_DISK ?= 2G#                               free disk required before a model is trained
 
 # The tasks on which the last model is fine-tuned: where JGLUE comes from, and where they are.
@@ -298,9 +299,10 @@ models: $(MODELS:%=$(DATA)/models/%/manifest.json)
 $(DATASETS:%=train-model-%): train-model-%: $$(call models_of,$$*)
 	$(if $(call models_of,$*),,$(error $(call no_recipe,$*)))
 
-# One process, or one per GPU.
-TORCHRUN := $(PYTHON) -m torch.distributed.run --standalone --nproc-per-node $(GPUS)
-TRAIN := $(if $(filter-out 1,$(GPUS)),$(call options,$(LAUNCH)) $(TORCHRUN) $(BIN)/,$(launched))train-mlm
+# One process, or one per GPU of this machine, or what TORCHRUN starts.
+STANDALONE := $(PYTHON) -m torch.distributed.run --standalone --nproc-per-node $(GPUS)
+STARTER := $(or $(call options,$(TORCHRUN)),$(if $(filter-out 1,$(GPUS)),$(STANDALONE)))
+TRAIN := $(if $(STARTER),$(STARTER) $(BIN)/)train-mlm
 
 # train-mlm continues a run that was stopped, and leaves a finished model as it is (hence the touch).
 $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/models/%/manifest.json: \
