@@ -1,4 +1,4 @@
-"""The chain on a Slurm of two nodes, both on this machine, with the bytes of plain make; nodes are killed in each phase.
+"""The chain on a Slurm of two nodes, both on this machine, has the bytes of plain make, and nodes are killed.
 
 `make test-cluster` runs it, as root: apt install slurmctld slurmd slurm-client munge. A node is a PID namespace with a
 name and a loopback address of its own, so that killing it ends all its processes at once, without a word to anybody.
@@ -11,10 +11,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
+import sys
 
 import pytest
 from conftest import ROOT, wait_for
+from small_runs import environment, make_inputs, run
+from suzuri.training import checkpoint
 
 NODES = {"a": "127.0.0.2", "b": "127.0.0.3"}
 PROGRAMS = ["munged", "slurmctld", "slurmd", "srun", "sbatch", "unshare"]
@@ -170,19 +172,24 @@ def raw(tmp_path_factory):
     return folder
 
 
-SETTINGS = ["PROFILE=demo", "NUM_FILES=3", "RANGES=4", "CC100_NUM_FILES=3", "VOCAB_SIZE=2000"]
-STEPS = 120
-RECIPE = f"max_steps={STEPS} batch_tokens=2048 chunk_tokens=512 logging_steps=1 save_steps=10 eval_steps={STEPS}"
-SETTINGS.append(f"TRAIN_SET={RECIPE}")
-MODELS = ["demo-cc100-ja", "demo-jawiki"]
+STEPS = 80
+SETTINGS = [
+    "PROFILE=demo", "NUM_FILES=3", "RANGES=4", "CC100_NUM_FILES=3", "VOCAB_SIZE=2000",
+    f"TRAIN_SET=max_steps={STEPS} batch_tokens=512 chunk_tokens=128 logging_steps=1 save_steps=5 eval_steps={STEPS}",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def plain(cluster, raw, tmp_path_factory):
-    """DATA as plain make fills it on one machine."""
+def settings(sources):
+    return [*SETTINGS, f"CC100_JA_URL={sources}/ja.txt.xz", f"JAWIKI_URL={sources}/cirrus_search_index"]
+
+
+@pytest.fixture(scope="module")
+def plain(cluster, raw, settings, tmp_path_factory):
+    """DATA as plain make fills it on one machine; the models by two processes of torchrun."""
     data = tmp_path_factory.mktemp("plain")
     shutil.copytree(raw, data / "raw/own")
-    make(cluster, "shards", "shards-own", "models", f"DATA={data}", *SETTINGS)
+    make(cluster, "shards", "shards-own", "models", "GPUS=2", f"DATA={data}", *settings)
     return data
 
 
@@ -200,19 +207,97 @@ def contents(data, *stages):
     return {str(path.relative_to(data)): path.read_bytes() for path in paths}
 
 
+TRAINING = ["--nodes=2", "--cpus-per-task=1"]
 TEXT = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G"]
 
 
-@pytest.mark.parametrize(
-    ("goals", "folder"), [(["build-dataset-own"], "pieces/maps/own"), (["shards", "shards-own"], "shards/own")]
-)
-def test_text_and_shards_whose_node_is_lost(cluster, plain, data, goals, folder):
+@pytest.mark.parametrize("goals", [["build-dataset-own"], ["shards", "shards-own"]])
+def test_text_and_shards_whose_node_is_lost(cluster, plain, data, settings, goals):
     """Pieces are made on both nodes; one is lost while it makes some, and Slurm starts the job again."""
-    job = cluster.submit("text.sbatch", *goals, f"DATA={data}", *SETTINGS, options=TEXT)
-    lost = wait_for(lambda: [line.split()[0] for line in cluster.steps() if line.endswith(" b")])
+    job = cluster.submit("text.sbatch", *goals, f"DATA={data}", *settings, options=TEXT)
+    wait_for(lambda: any(step.endswith(" b") for step in cluster.steps()))
     cluster.lose("b")
     cluster.wait(job)
-    assert cluster.job(job, "Restarts") == "1" and lost
+    assert cluster.job(job, "Restarts") == "1"
     for stage in ("text/own", "shards", "tokenizer") if "shards" in goals else ("text/own",):
         assert contents(data, stage) == contents(plain, stage)
-    assert not [path for path in data.rglob("*.part*")]
+    assert not list(data.rglob("*.part*"))
+
+
+def lines_of(model):
+    return [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
+
+
+def newest(model):
+    """The number of the newest checkpoint of an unfinished model, or 0."""
+    return max(map(checkpoint.step_of, checkpoint.checkpoints(f"{model}.part/checkpoints")), default=0)
+
+
+def test_training_saves_before_its_time_is_over(cluster, plain, data, settings):
+    """SIGUSR1 before the time limit, as #SBATCH --signal sends it: the job starts again, and the weights are the same.
+
+    Two nodes have the same bits as two processes on one machine.
+    """
+    make(cluster, "shards", f"DATA={data}", *settings)  # those that the test above has made
+    job = cluster.submit("train.sbatch", "train-model-cc100-ja", f"DATA={data}", *settings, options=TRAINING)
+    wait_for(lambda: newest(data / "models/demo-cc100-ja"))
+    cluster.ask("scancel", "--signal=USR1", job)
+    cluster.wait(job)
+    assert cluster.job(job, "Restarts") == "1"
+    assert "stopped after step" in cluster.log(job) and "continues after step" in cluster.log(job)
+    weights = [(folder / "models/demo-cc100-ja/model.safetensors").read_bytes() for folder in (plain, data)]
+    assert weights[0] == weights[1]
+
+
+def test_training_loses_a_node_and_goes_on_with_one(cluster, plain, data, settings):
+    """The job ends whole, and goes on with what there is, with the same batches."""
+    job = cluster.submit("train.sbatch", "train-model-jawiki", f"DATA={data}", *settings, options=TRAINING)
+    wait_for(lambda: newest(data / "models/demo-jawiki"))
+    cluster.kill("b")
+    wait_for(lambda: cluster.job(job) == "PENDING", 120)
+    cluster.ask("scontrol", "update", f"JobId={job}", "NumNodes=1")
+    cluster.wait(job)
+    assert "continues after step" in cluster.log(job)
+    mine, theirs = (lines_of(folder / "models/demo-jawiki") for folder in (data, plain))
+    assert [line["step"] for line in mine] == [line["step"] for line in theirs]
+    for a, b in zip(mine, theirs, strict=True):
+        for key in ("loss", "eval_loss"):
+            assert key not in a or abs(a[key] - b[key]) < 1e-3
+    cluster.start_node("b")
+    wait_for(lambda: cluster.states() == {"a": "idle", "b": "idle"}, 60)
+
+
+# --- without Slurm ----------------------------------------------------------------------------------------------------
+
+
+def test_two_nodes_of_which_one_is_lost(tmp_path, bin_dir):
+    """Both torchruns end, and one process goes on: its losses are those of one process from the first step on."""
+    constant = ["lr_scheduler_type=wsd", "decay_ratio=0", "warmup_steps=0", "eval_steps=100000", "logging_steps=1"]
+    args = make_inputs(tmp_path / "two")
+    args += [word for setting in constant for word in ("--set", setting)]
+    with socket.create_server(("localhost", 0)) as free:
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+    with open(tmp_path / "log", "w") as log:
+        nodes = [
+            subprocess.Popen([*torchrun, bin_dir / "train-mlm", *map(str, args), "--set", "max_steps=100000"],
+                             stderr=log, env=environment())
+            for _ in range(2)
+        ]  # fmt: skip
+    logged = (tmp_path / "log").read_text
+    wait_for(lambda: "step 6 of" in logged() or any(node.poll() is not None for node in nodes))
+    assert "step 6 of" in logged(), logged()
+    (rank,) = subprocess.run(["pgrep", "-P", str(nodes[1].pid)], capture_output=True, text=True).stdout.split()
+    for pid in (nodes[1].pid, int(rank)):
+        os.kill(pid, signal.SIGKILL)
+    assert all(node.wait(300) for node in nodes), logged()
+    saved = newest(tmp_path / "two/out")
+    steps = ["--set", f"max_steps={saved + 6}"]
+    assert f"continues after step {saved} of {saved + 6}" in run(*args, *steps)
+    one = make_inputs(tmp_path / "one")
+    run(*one, *args[len(one) :], *steps)
+    mine, theirs = lines_of(tmp_path / "two/out"), lines_of(tmp_path / "one/out")
+    assert [line["step"] for line in mine] == [line["step"] for line in theirs]
+    for a, b in zip(mine, theirs, strict=True):
+        assert "loss" not in a or abs(a["loss"] - b["loss"]) < 1e-3

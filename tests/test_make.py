@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, cpu_seconds, wait_for
 from http_server import serving
+from suzuri import lock
 
 SMALL = ["PROFILE=demo", "VOCAB_SIZE=1500", "MAX_SEQ_LENGTH=64", "JAWIKI_MAX_DOCUMENTS=250"]
 OLD = "jawiki-20240701-cirrussearch-content.json.gz"
@@ -368,6 +369,27 @@ def test_one_run_at_a_time(tmp_path, bin_dir):
     holder.terminate()
     assert holder.wait(timeout=300) == 128 + signal.SIGTERM
     subprocess.run([bin_dir / "hold-lock", tmp_path / ".lock", "--", "true"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("ext4 /dev/vda1 rw", ""),
+        ("nfs4 server:/home rw,vers=4.2,local_lock=none,addr=10.0.0.1", ""),
+        ("nfs server:/home rw,vers=3,local_lock=flock,addr=10.0.0.1", "local_lock=flock"),
+        ("lustre 10.0.0.1@tcp:/data rw,localflock,lazystatfs", "localflock"),
+        ("lustre 10.0.0.1@tcp:/data rw,flock,lazystatfs", ""),
+        ("beegfs beegfs_nodev rw,cfgFile=/etc/beegfs/beegfs-client.conf", "beegfs"),
+    ],
+)
+def test_a_lock_that_does_not_reach_other_machines_is_known(tmp_path, kind, why):
+    """By lines of /proc/self/mountinfo as proc(5) has them."""
+    with open(tmp_path / "mounts", "w+") as f:
+        device = os.fstat(f.fileno()).st_dev
+        f.write(f"21 1 9999:1 / /other rw - beegfs beegfs_nodev rw\n"
+                f"22 1 {os.major(device)}:{os.minor(device)} / /data rw,relatime shared:1 - {kind}\n")  # fmt: skip
+        f.flush()
+        assert lock.why_local(f.fileno(), f.name) == why
 
 
 def test_the_lock_runs_nothing_for_a_parent_that_was_killed(tmp_path, bin_dir):

@@ -383,6 +383,12 @@ def test_pieces_that_do_not_fit_together(raw, tmp_path):
         join(shards=3)
     with pytest.raises(DataError, match="was not made from all of the 2 sources, and only these"):
         join(sources=tmp_path)
+    aside = (maps / "b.txt.records").rename(tmp_path / "aside")
+    with open(tmp_path / "out/ranges/0.records", "wb") as f:
+        reducing.reduce_range(str(maps), f, 0, 2, shards=2, valid_fraction=Fraction(0), memory=10**6)
+    aside.rename(maps / "b.txt.records")
+    with pytest.raises(DataError, match=r"0.records: made with maps (\d+), not (?!\1)\d+; remove it"):
+        join()
     (tmp_path / "out/ranges/0.records").unlink()
     with pytest.raises(DataError, match="does not hold each of 2 ranges once"):
         join()

@@ -1,7 +1,7 @@
 # Tests, benchmarks and images.
 
 .PHONY: test test-faults bench bench-text bench-train bench-scale lint docker-build docker-all \
-  test-container
+  test-container test-cluster
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 test: $(ROOT)/.venv/installed-dev.txt
@@ -9,6 +9,9 @@ test: $(ROOT)/.venv/installed-dev.txt
 # Every fault, with a table at the end; make test injects those that are fast.
 test-faults: $(ROOT)/.venv/installed-dev.txt
 	@$(clean_env) FAULTS=all $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal tests/faults $(PYTEST_ARGS)
+# On a Slurm of two nodes, both on this machine, and on two torchruns; it needs root and packages (tests/cluster.py).
+test-cluster: $(ROOT)/.venv/installed-dev.txt
+	@$(clean_env) $(PYTHON) -m pytest -q -rs --durations=0 tests/cluster.py $(PYTEST_ARGS)
 lint: $(ROOT)/.venv/installed-dev.txt
 	@cd $(ROOT) && .venv/bin/ruff check --config configs/ruff.toml .
 	@cd $(ROOT) && .venv/bin/ruff format --check --config configs/ruff.toml .

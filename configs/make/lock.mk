@@ -4,7 +4,7 @@
 # FLOW is set in the make that reads the rules of the flow.
 
 UNLOCKED := help help-variables help-tiny-plm demo clean-demo test test-faults bench bench-text bench-train \
-  bench-scale lint docker-build docker-all test-container
+  bench-scale lint docker-build docker-all test-container test-cluster
 GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
 # With MIRROR, the make under the lock runs two others: the first pulls, if there is anything to do (mirror.mk).

@@ -1,20 +1,41 @@
 """A lock that lets one run at a time work in a folder, and that leaves no processes of a killed run behind.
 
 The lock belongs to the command's process tree: every process inherits its descriptor, so the lock is free when the
-last of them has ended. PR_SET_PDEATHSIG ends this process when its parent dies, and the command when this process
-dies. If the command is killed, the processes that it leaves behind become children of this one and are ended here.
+last of them has ended. On a file system that several machines share it counts for all of them, if the locks of that
+file system reach so far; if it is known that they do not, this is said. PR_SET_PDEATHSIG ends this process when its
+parent dies, and the command when this process dies. If the command is killed, the processes that it leaves behind
+become children of this one and are ended here.
 """
 
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from suzuri.environment import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from suzuri.errors import DataError
 from suzuri.progress import note
+
+# Mount options and file systems with which flock(2) keeps out this machine's processes alone: nfs(5), lustre's
+# mount.lustre(8), cifs's mount.cifs(8); BeeGFS by its default (tuneUseGlobalFileLocks), sshfs always.
+LOCAL = {"nolock", "local_lock=all", "local_lock=flock", "localflock", "nobrl", "beegfs", "fuse.sshfs"}
+
+
+def why_local(fd: int, mounts: str = "/proc/self/mountinfo") -> str:
+    """By what a lock of this file does not reach other machines: the mount's option or type; "" if it is not known."""
+    device = os.fstat(fd).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(FileNotFoundError), open(mounts, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            mount, _, kind = line.partition(" - ")
+            if mount.split()[2] == number:
+                words = [*kind.split()[:1], *kind.split()[-1].split(",")]
+                return next((word for word in words if word in LOCAL), "")
+    return ""
 
 
 def _acquire(path, wait):
@@ -36,8 +57,13 @@ def _acquire(path, wait):
                 note(f"{path}: waiting for process {holder} to end")
                 reported = True
             time.sleep(0.1)
+        except OSError as e:
+            way = "mount it with locks (Lustre: -o flock), or put DATA elsewhere"
+            raise DataError(path, f"cannot be locked on this file system ({e.strerror}); {way}") from None
+    if why := why_local(fd):
+        note(f"{path}: locks do not reach other machines here ({why}): let make run on one machine at a time")
     os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    os.pwrite(fd, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return fd
 
 

@@ -59,7 +59,7 @@ def reduce_range(
         sentences = rec.sentence_counts(records, unit)
         counts.update(distinct=int(sentences.sum()), valid=int(sentences[:valid].sum()))
     settings = {"unit": unit, "seed": seed, "shards": shards, "valid_fraction": str(valid_fraction)}
-    writer.close(number=number, of=of, counts=counts, **settings)
+    writer.close(number=number, of=of, maps=len(files), counts=counts, **settings)
     return counts
 
 
@@ -93,7 +93,8 @@ def join(
         raise DataError(ranges, f"does not hold each of {of} ranges once; remove it and run make again")
     shares, dealt, found = [[] for _ in range(1 + shards)], 0, Counter()
     for file in files:
-        file.check(of=of, **settings | {"valid_fraction": str(settings["valid_fraction"])})
+        # A machine may have seen an old listing of the folder of maps: those of NFS are up to a minute old.
+        file.check(of=of, maps=len(mapped), **settings | {"valid_fraction": str(settings["valid_fraction"])})
         found.update(file.metadata["counts"])
         for until, records in file.cuts.tolist():
             for i, (start, stop) in enumerate(pairwise(until)):
