@@ -81,15 +81,17 @@ def test_launch_sends_every_heavy_program_with_names_of_files_only(tmp_path):
     status, out, err = make(*goal, "LAUNCH=srun -N1 --comment=it's; a=$(b)")
     assert status == 0, err
     commands = re.sub(" +", " ", re.sub(r"\\\n", "", out)).splitlines()
-    launch = f"'srun' '-N1' '--comment=it'\\''s;' 'a=$(b)' {ROOT}/bin/"
-    for tool, times in {"map-text": 1, "reduce-text": 16, "pack-tokens": 3, "train-mlm": 1}.items():
-        found = [line for line in commands if re.search(f"(^|[/ ]){tool} ", line)]
-        assert len(found) == times and all(line.strip().startswith(f"{launch}{tool} ") for line in found)
-        assert not any(re.search("[<>|]", line) for line in found)
-        if tool != "train-mlm":
-            assert all(re.search(r" (\S+)\.\$\$\.part .*&& mv \1\.\$\$\.part \1$", line) for line in found), found
+    launch = f"</dev/null 'srun' '-N1' '--comment=it'\\''s;' 'a=$(b)' {ROOT}/bin/"
+    for tool, times in {"map-text": 1, "reduce-text": 16, "pack-tokens": 3}.items():
+        found = [line.strip() for line in commands if re.search(f"(^|[/ ]){tool} ", line)]
+        assert len(found) == times and all(line.startswith(f"{launch}{tool} ") for line in found)
+        assert not any(re.search("[<>|]", line.removeprefix(launch)) for line in found)
+        assert all(re.search(r" (\S+)\.\d{19}\.part .*&& mv (\1\.\d{19}\.part) \1$", line) for line in found), found
+    assert "srun" not in next(line for line in commands if "train-mlm " in line)
+    status, out, err = make(*goal, "TORCHRUN=srun -K1 torchrun --nnodes=2")
+    assert status == 0 and f"'srun' '-K1' 'torchrun' '--nnodes=2' {ROOT}/bin/train-mlm " in re.sub(" +", " ", out)
     plain = make(*goal)[1]
-    assert ".$$." not in plain and "srun" not in plain
+    assert ".part && mv" not in plain and "srun" not in plain
 
 
 UNFIT = list("#%:$\\'\"&;|<>(){}*?[]~!^`= \t\n\r\x01\x1b")

@@ -31,7 +31,7 @@ limit = $(if $(filter-out 0,$(2)),$(1) $(2))
 launched = $(if $(LAUNCH),</dev/null $(call options,$(LAUNCH)) $(BIN)/)
 attempt = $(if $(LAUNCH),$@.$(STARTED).part,$@)
 arrived = $(if $(LAUNCH),&& mv $(attempt) $@)
-STARTED := $(if $(LAUNCH),$(shell date +%s%N))
+STARTED := $(shell date +%s%N)
 
 # The end of a pipe whose last program may stop reading when it has enough. The programs before it are then ended by
 # SIGPIPE (status 141), which is not an error.
