@@ -224,6 +224,13 @@ def test_text_and_shards_whose_node_is_lost(cluster, plain, data, settings, goal
     assert not list(data.rglob("*.part*"))
 
 
+def test_an_allocation_as_one_types_it(cluster, plain, raw, settings, tmp_path):
+    shutil.copytree(raw, tmp_path / "raw/own")
+    launched = ["make", "-j4", "LAUNCH=srun --exact -N1 -n1 -c1", "build-dataset-own", f"DATA={tmp_path}", *settings]
+    cluster.ask("salloc", *TEXT, *launched)
+    assert contents(tmp_path, "text/own") == contents(plain, "text/own")
+
+
 def lines_of(model):
     return [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
 
