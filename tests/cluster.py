@@ -76,7 +76,7 @@ class Cluster:
         self.run("slurmctld", "-D")
         for name in NODES:
             self.start_node(name)
-        wait_for(lambda: self.states() == {"a": "idle", "b": "idle"}, 30)
+        wait_for(lambda: self.states() == {"a": "idle", "b": "idle"}, 60)
 
     def run(self, name, *command):
         with open(self.folder / f"{name}.out", "a") as out:
@@ -99,7 +99,7 @@ class Cluster:
         self.kill(name)
         self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
         self.start_node(name)
-        wait_for(lambda: self.states()[name] == "idle", 30)
+        wait_for(lambda: self.states()[name] == "idle")
 
     def stop(self):
         for name in [*NODES, "slurmctld", "munged"]:
@@ -133,7 +133,7 @@ class Cluster:
 
     def wait(self, job):
         """Wait until a job has ended well."""
-        wait_for(lambda: self.job(job) not in ("PENDING", "RUNNING", "COMPLETING"), 120)
+        wait_for(lambda: self.job(job) not in ("PENDING", "RUNNING", "COMPLETING"))
         assert self.job(job) == "COMPLETED", self.log(job)
 
 
@@ -261,7 +261,7 @@ def test_training_loses_a_node_and_goes_on_with_one(cluster, plain, data, settin
     job = cluster.submit("train.sbatch", "train-model-jawiki", f"DATA={data}", *settings, options=TRAINING)
     wait_for(lambda: newest(data / "models/demo-jawiki"))
     cluster.kill("b")
-    wait_for(lambda: cluster.job(job) == "PENDING", 120)
+    wait_for(lambda: cluster.job(job) == "PENDING")
     cluster.ask("scontrol", "update", f"JobId={job}", "NumNodes=1")
     cluster.wait(job)
     assert "continues after step" in cluster.log(job)
@@ -271,7 +271,7 @@ def test_training_loses_a_node_and_goes_on_with_one(cluster, plain, data, settin
         for key in ("loss", "eval_loss"):
             assert key not in a or abs(a[key] - b[key]) < 1e-3
     cluster.start_node("b")
-    wait_for(lambda: cluster.states() == {"a": "idle", "b": "idle"}, 60)
+    wait_for(lambda: cluster.states() == {"a": "idle", "b": "idle"})
 
 
 # --- without Slurm ----------------------------------------------------------------------------------------------------
