@@ -262,7 +262,7 @@ def test_training_loses_a_node_and_goes_on_with_one(cluster, plain, data, settin
     wait_for(lambda: newest(data / "models/demo-jawiki"))
     cluster.kill("b")
     wait_for(lambda: cluster.job(job) == "PENDING")
-    cluster.ask("scontrol", "update", f"JobId={job}", "NumNodes=1")
+    cluster.ask("scontrol", "update", f"JobId={job}", "NumNodes=1", "NumTasks=1")
     cluster.wait(job)
     assert "continues after step" in cluster.log(job)
     mine, theirs = (lines_of(folder / "models/demo-jawiki") for folder in (data, plain))
