@@ -26,7 +26,7 @@ disk = @check-disk --for $(1)
 limit = $(if $(filter-out 0,$(2)),$(1) $(2))
 
 # $(launched)TOOL … $(attempt) $(arrived): a tool that makes $@, sent by $(LAUNCH) to a machine that sees DATA and ROOT
-# by the same names. Files alone carry data. What comes of a machine that was given up, and writes on, has a name that no
+# by the same names; only files carry data. What comes of a machine that was given up, and writes on, has a name that no
 # other attempt uses: a process id would not do, because it comes again in a container or after a restart.
 launched = $(if $(LAUNCH),</dev/null $(call options,$(LAUNCH)) $(BIN)/)
 attempt = $(if $(LAUNCH),$@.$(STARTED).part,$@)
