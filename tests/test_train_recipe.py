@@ -54,7 +54,11 @@ def refusal(tmp_path, text, overrides=()):
     ("text", "overrides", "said"),
     [
         ('{"seed": 1, "seed": 2}', (), 'r.json: "seed" is in it twice; remove one of them'),
-        ('{"torch_compile": 1}', (), 'r.json: torch_compile is 1, but must be true, false or "auto"'),
+        (
+            '{"torch_compile": 1}',
+            (),
+            'r.json: torch_compile is 1, but must be true, false, "auto" or "reduce-overhead"',
+        ),
         ('{"seed": true}', (), "r.json: seed is true, but must be a whole number"),
         ('{"warmup_steps": false}', (), "r.json: warmup_steps is false, but must be a whole number"),
         ('{"weight_decay": 1' + "0" * 400 + "}", (), "r.json: weight_decay is 1"),
