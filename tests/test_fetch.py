@@ -11,8 +11,11 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from urllib.parse import quote
 
@@ -872,3 +875,23 @@ def test_no_room_is_reported_before_the_first_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "free_space", lambda folder: 1000)
     download.download(f"file://{tmp_path}/source", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"x" * 1000
+
+
+def test_a_head_that_drips_is_given_up():
+    """Each byte comes in time, but the head of the answer does not end."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def answer():
+            with suppress(OSError):
+                connection, _ = server.accept()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.02)
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(DataError, match="gave up after 0 more tries"):
+            list(http.read(url, timeout=0.3, retries=0))

@@ -251,7 +251,7 @@ def test_same_input_same_bytes(data, run_tool, tmp_path):
     env = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo", "MPLCONFIGDIR": str(tmp_path / "mpl")}
     (tmp_path / "matplotlibrc").write_text("svg.fonttype: none\nfont.size: 30\n")
     run_tool("write-report", "--data", os.path.relpath(data, tmp_path), "--seed", 3, "out", cwd=tmp_path, env=env)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["index.html", "report.md"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["index.html", "manifest.json", "report.md"]
     run_tool("write-report", "--data", data, "--seed", 3, tmp_path / "again")
     for name in ("index.html", "report.md"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

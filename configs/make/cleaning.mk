@@ -14,7 +14,8 @@ clean-raw:
 	@rmdir $(addprefix $(DATA)/raw/tasks/,jsts jnli jsquad jcommonsenseqa .) $(DATA)/raw 2>/dev/null || true
 clean-text clean-shards clean-eval clean-report: clean-%:
 	rm -rf $(DATA)/$* $(addprefix $(DATA)/.stamps/,$** pushed/$*) \
-	  $(if $(filter text,$*),$(DATA)/.stats $(DATA)/pieces $(DATA)/.stamps/maps)
+	  $(if $(filter text,$*),$(DATA)/.stats $(DATA)/pieces $(DATA)/.stamps/maps) \
+	  $(if $(filter report,$*),$(DATA)/report.part $(DATA)/report.old.part)
 	$(call forget,$*)
 clean-tokenizer:
 	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part \

@@ -173,5 +173,6 @@ def sources(data: str) -> list[tuple]:
 
 
 def manifests(data: str) -> list[tuple[str, dict]]:
-    """[(folder relative to DATA, manifest), …] of every finished folder."""
-    return [(os.path.relpath(folder, data), read_manifest(folder)) for folder in folders_with_manifest(data)]
+    """[(folder relative to DATA, manifest), …] of every finished folder but reports."""
+    found = [(os.path.relpath(folder, data), read_manifest(folder)) for folder in folders_with_manifest(data)]
+    return [(folder, made) for folder, made in found if made["tool"] != "write-report"]

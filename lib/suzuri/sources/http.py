@@ -10,13 +10,16 @@ import hashlib
 import http.client
 import os
 import re
+import socket
 import ssl
 import string
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
@@ -100,6 +103,49 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return new
 
 
+class _Answer(http.client.HTTPResponse):
+    """A response whose head is there within the socket's time-out, which by itself begins again with each byte."""
+
+    def __init__(self, sock, *args, **kwargs):
+        super().__init__(sock, *args, **kwargs)
+        self.sock = sock
+
+    def begin(self):
+        late = threading.Event()
+
+        def end():
+            late.set()
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # not TLS's own, which another thread is reading
+
+        timer = threading.Timer(self.sock.gettimeout(), end)
+        timer.start()
+        try:
+            super().begin()
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise TimeoutError
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request):
+        return self.do_open(_Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request):
+        return self.do_open(_SecureConnection, request)
+
+
 def _open(url, headers, timeout):
     """GET -> the response. Only http and https, whatever the server redirects to, and no proxy that speaks SOCKS."""
     request = _request(url, headers)
@@ -112,8 +158,8 @@ def _open(url, headers, timeout):
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Http(),
+        _Https(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(),
