@@ -81,10 +81,11 @@ GPUS ?= 1#                                      processes of torchrun
 TORCHRUN ?=#                                    starts them on several machines: configs/slurm/train.sbatch
 MODEL_DISK ?= 2G#                               free disk required before a model is trained
 
-# The tasks on which the last model is fine-tuned: where JGLUE comes from, and where they are.
+# The tasks that measure the last model: where JGLUE and JBLiMP come from, and where they are.
 JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
+JBLIMP_URL ?= https://raw.githubusercontent.com/osekilab/JBLiMP/main/data
 TASKS ?= $(DATA)/raw/tasks#                     a folder of TASK/train.jsonl or TASK/train-v1.3.json, and valid likewise
-# Which of them: those with training data.
+# Which of them it is fine-tuned on: those with training data.
 EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(wildcard $(TASKS)/$(t)/train*.json*),$(t)))
 BASELINES ?=#                                   Hugging Face folders for more rows of the table
 SEEDS ?= 3#                                     fine-tunings per task
@@ -109,7 +110,7 @@ demo-chain: $(DATA)/demo.txt
 
 # --- raw/: the sources ------------------------------------------------------------------------------------------------
 
-.PHONY: download-cc100-ja download-jawiki download-jglue
+.PHONY: download-cc100-ja download-jawiki download-jglue download-jblimp
 download-cc100-ja: $(DATA)/raw/ja.txt.xz
 download-jawiki: $(DATA)/raw/jawiki/manifest.json
 
@@ -139,6 +140,10 @@ download-jglue: $(JGLUE_FILES:%=$(DATA)/raw/tasks/%)
 $(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: | $(VENV)
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(JGLUE_URL)/$(*D)-v1.3/$(*F)) $@
+download-jblimp: $(DATA)/raw/tasks/jblimp.jsonl
+$(DATA)/raw/tasks/jblimp.jsonl: | $(VENV)
+	@mkdir -p $(@D)
+	@fetch-url $(call quote,$(JBLIMP_URL)/validated/validated_minimal_pairs.jsonl) $@
 
 # --- text/: sentences, one per line, normalized, filtered, without duplicates, shuffled, split ------------------------
 
@@ -335,7 +340,7 @@ $(filter $(WORKS),$(UNSOUND)): FORCE
 # --- what the models have learned -------------------------------------------------------------------------------------
 
 .PHONY: eval report verify
-eval: $(MODELS:%=$(DATA)/eval/%.json) $(if $(strip $(EVAL_TASKS)),$(DATA)/eval/tasks.md)
+eval: $(MODELS:%=$(DATA)/eval/%.json) $(DATA)/eval/tasks.md
 	@cat $^
 	$(if $(strip $(EVAL_TASKS)),,@echo "eval: $(TASKS) has no training data: make download-jglue, or TASKS=folder" >&2)
 

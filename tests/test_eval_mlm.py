@@ -201,12 +201,65 @@ def test_a_pair_is_passed_when_the_right_sentence_is_likelier(kind, models, tmp_
     file.write_text("\n".join(lines))
     found = json.loads(run_warm("eval-mlm", folder, "--pairs", file, "--json").stdout)
     right = sum(naive(folder, [a], 48)[0] < naive(folder, [b], 48)[0] for a, b in pairs)
+    assert found["task"] == "pairs" and found["weights"] == "pre-trained" and found["model"] == str(folder)
+    assert round(found["metrics"]["accuracy"]["mean"], 4) == found["pairs"][-1]["accuracy"]
     assert {row["kind"]: row["right"] for row in found["pairs"]} == {
         "as it is": right,
         "turned": len(pairs) - right,
         "the same": 0,
         "all": len(pairs),
     }
+
+
+def test_pairs_as_in_jblimp(tmp_path):
+    file = tmp_path / "jblimp.jsonl"
+    record = {
+        "ID": 0,
+        "good_sentence": "水を飲む。",
+        "bad_sentence": "水が飲む。",
+        "phenomenon": "case",
+        "paradigm": None,
+    }
+    lines = [json.dumps(record, ensure_ascii=False), "", json.dumps(record | {"phenomenon": None})]
+    file.write_text("\n".join(lines))
+    assert read_pairs(str(file)) == [Pair("水を飲む。", "水が飲む。", "case"), Pair("水を飲む。", "水が飲む。")]
+    for wrong in ({"good_sentence": "a"}, record | {"bad_sentence": 1}, record | {"good_sentence": " "}):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match="line 1: not a pair"):
+            read_pairs(str(file))
+    file.write_text("{")
+    with pytest.raises(DataError, match="line 1: not a pair"):
+        read_pairs(str(file))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_similarities_are_those_of_transformers(kind, models, tmp_path):
+    """Cosines of the means over each text's tokens, made one text at a time."""
+    from scipy.stats import pearsonr, spearmanr
+
+    pairs = [
+        ("硯で墨をする。", "墨を硯でする。"),
+        ("紙が一枚ある。", "水を飲む。"),
+        ("東京", "東京の" * 5),
+        ("墨", "紙"),
+    ]
+    labels = [5.0, 0.5, 3.0, 2.0]
+    file = tmp_path / "valid.jsonl"
+    rows = [{"sentence1": a, "sentence2": b, "label": x} for (a, b), x in zip(pairs, labels, strict=True)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = json.loads(run_warm("eval-mlm", models[kind], "--similarity", file, "--json").stdout)
+    model = transformers.AutoModel.from_pretrained(models[kind]).eval()
+    words = tokenizer_folder.load(str(models[kind]))
+    cosines = []
+    for pair in pairs:
+        with torch.no_grad():
+            a, b = (model(**words(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in pair)
+        cosines.append(F.cosine_similarity(a, b, dim=0).item())
+    assert found["metrics"]["spearman"]["mean"] == pytest.approx(spearmanr(labels, cosines).statistic)
+    assert found["metrics"]["pearson"]["mean"] == pytest.approx(pearsonr(labels, cosines).statistic, abs=1e-4)
+    assert found["task"] == "similarity" and found["valid"] == 4
+    text = run_warm("eval-mlm", models[kind], "--similarity", file).stdout.decode()
+    assert re.fullmatch(r"pearson\t-?\d\.\d{4}\t.*\nspearman\t-?\d\.\d{4}\t.*\n", text)
 
 
 def test_accuracy_by_kind_and_files_that_are_not_pairs(models, tmp_path):

@@ -13,7 +13,19 @@ from suzuri.errors import DataError
 from suzuri.evaluation.entity_tags import entities_of, tag
 from suzuri.evaluation.features import Features, best_answer, predictions_of, windows
 from suzuri.evaluation.results_table import as_markdown, as_tsv, table
-from suzuri.evaluation.tasks import TASKS, character_f1, correlations, entity_f1, hold_out, read, score, spread, unseen
+from suzuri.evaluation.tasks import (
+    TASKS,
+    character_f1,
+    correlations,
+    entity_f1,
+    hold_out,
+    read,
+    score,
+    show,
+    spread,
+    standard_errors,
+    unseen,
+)
 from suzuri.tokenizer import tokenizer_folder
 from suzuri.tokenizer.offsets import Encoder, normalize
 from trained import KINDS, NASTY, sample, trained  # noqa: F401
@@ -116,6 +128,20 @@ def test_scores():
     assert correlations(x, [1.0] * 4) == {"pearson": 0.0, "spearman": 0.0}
 
 
+def test_standard_errors_are_those_of_the_textbook():
+    rng = np.random.default_rng(0)
+    right = rng.random(1000) < 0.7
+    examples, found = [{"label": 1}] * 1000, right.astype(int).tolist()
+    (accuracy,) = standard_errors(TASKS["jnli"], examples, [found], 1000).values()
+    assert accuracy == pytest.approx((0.7 * 0.3 / 1000) ** 0.5, rel=0.1)
+    x = rng.standard_normal(1000)
+    examples = [{"label": label} for label in x]
+    near = (0.8 * x + 0.6 * rng.standard_normal(1000)).tolist()  # a correlation of 0.8
+    errors = standard_errors(TASKS["jsts"], examples, [near, near], 500)
+    assert errors["pearson"] == pytest.approx((1 - 0.8**2) / 1000**0.5, rel=0.15)
+    assert show(spread([0.5, 0.7], 0.0123)) == "0.600 ± 0.141, SE 0.012" and show(spread([0.5], None)) == "0.500"
+
+
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_tags_and_back(data):
@@ -160,14 +186,19 @@ def test_table_marks_what_is_not_above_the_baselines(tmp_path, run_tool):
     def result(model, weights, values, task="jsts", metric="pearson"):
         return {"task": task, "model": model, "weights": weights, "metrics": {metric: spread(values)}}
 
+    near = result("near", "pre-trained", [0.66, 0.66])
+    near["metrics"]["pearson"] = spread(
+        [0.66, 0.66], 0.04
+    )  # 0.06 above the bag of words, with a standard error of 0.04
     results = [
-        result("m/good/", "pre-trained", [0.70, 0.72]), result("m/poor", "pre-trained", [0.50, 0.62]),
+        result("m/good/", "pre-trained", [0.70, 0.72]), near, result("m/poor", "pre-trained", [0.50, 0.62]),
         result("m/good", "random", [0.5, 0.52]), result("bag-of-words", None, [0.6]),
         result("m/good", "pre-trained", [0.9, 0.9], "ner", "f1"),
     ]  # fmt: skip
     assert as_tsv(table(results)) == (
         "model\tjsts pearson\tner f1\n"
         "good\t0.710 ± 0.014\t0.900 ± 0.000\n"
+        "near\t0.660 ± 0.000, SE 0.040 (not above bag of words)\t-\n"
         "poor\t0.560 ± 0.085 (not above random weights or bag of words)\t-\n"
         "random weights\t0.510 ± 0.014\t-\n"
         "bag of words\t0.600\t-\n"
@@ -271,8 +302,18 @@ def toy(kind, n=96):
     return [{"text": t, "entities": [(t.index("硯"), t.index("硯") + 1, "物")]} for t in texts]
 
 
-@pytest.mark.parametrize("name", ["jsts", "jsick", "jcommonsenseqa", "jsquad", "ner"])
-def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        ("jsts", "cls"),
+        ("jsick", "cls"),
+        ("jsick", "mean"),
+        ("jcommonsenseqa", "mean"),
+        ("jsquad", "cls"),
+        ("ner", "cls"),
+    ],
+)
+def test_every_task_is_learned(name, pooling, finetune, trained, tmp_path):  # noqa: F811
     """bert, roberta and modernbert, each with another tokenizer; the same seed gives the same figures."""
     import torch
     import transformers
@@ -305,16 +346,45 @@ def test_every_task_is_learned(name, finetune, trained, tmp_path):  # noqa: F811
     examples = toy(task.kind)
     given = {"learning_rates": [1e-6, 5e-3], "epochs": 8, "batch_size": 16, "max_length": task.max_length}
     given["precision"] = "bf16" if name == "jsick" else "fp32"
+    given["pooling"] = pooling
     if name != "jsts":
         given["learning_rates"] = [5e-3]
     with Progress() as bar:
-        runs, used = finetune.scores_of_seeds(task, str(folder), examples, examples[:30], given, 1, name == "ner", bar)
-        assert min(runs[0].values()) > 0.95, runs
+        valid = examples[:30]
+        runs, used = finetune.predictions_of_seeds(task, str(folder), examples, valid, given, 1, name == "ner", bar)
+        assert min(score(task, valid, runs[0]).values()) > 0.95, runs
         assert used["learning_rate"] == 5e-3 and used["max_length"] == (39 if model == "roberta" else 40)
         if name == "jsts":
             assert set(used["held_out"]) == {1e-6, 5e-3}
-            again, _ = finetune.scores_of_seeds(task, str(folder), examples, examples[:30], given, 1, False, bar)
+            again, _ = finetune.predictions_of_seeds(task, str(folder), examples, valid, given, 1, False, bar)
             assert again == runs
+
+
+def test_a_head_on_the_mean():
+    """Padding does not matter, and the loss is that of transformers' heads: mse or cross-entropy."""
+    import torch
+    import transformers
+    from suzuri.evaluation.mean_pooling import MeanPooled
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    encoder = transformers.BertModel(transformers.BertConfig(vocab_size=50, **shape)).eval()
+    ids = torch.tensor([[2, 9, 8, 3, 0, 0], [2, 7, 6, 5, 4, 3]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    means = torch.stack(
+        [encoder(ids[:1, :4]).last_hidden_state[0].mean(0), encoder(ids[1:]).last_hidden_state[0].mean(0)]
+    )
+    for kind, labels, want in (
+        ("regression", torch.tensor([0.5, -1.0]), lambda x, y: ((x.squeeze(-1) - y) ** 2).mean()),
+        ("classes", torch.tensor([2, 0]), torch.nn.functional.cross_entropy),
+    ):
+        model = MeanPooled(encoder, kind, 1 if kind == "regression" else 3).eval()
+        found = model(**inputs, labels=labels)
+        assert torch.allclose(found["logits"], model.head(means), atol=1e-5)
+        assert torch.allclose(found["loss"], want(model.head(means), labels), atol=1e-5)
+    model = MeanPooled(encoder, "choices", 1).eval()
+    both = {key: value[None] for key, value in inputs.items()}
+    assert torch.allclose(model(**both)["logits"], model.head(means).view(1, 2), atol=1e-5)
 
 
 def test_a_regression_starts_at_the_mean(encoders):
@@ -339,7 +409,7 @@ def test_finetune_prints_one_object(tmp_path, run_tool):
         (tmp_path / f"jcommonsenseqa/{split}.jsonl").write_text("\n".join(lines))
     done = run_tool("finetune", "bag-of-words", "jcommonsenseqa", "--tasks", tmp_path, "--max-valid", 20)
     found = json.loads(done.stdout)
-    assert found["metrics"]["accuracy"] == {"mean": 1.0, "deviation": None, "values": [1.0]}
+    assert found["metrics"]["accuracy"] == spread([1.0], 0.0)
     assert (found["train"], found["valid"], found["weights"]) == (40, 20, None)
 
 
@@ -416,9 +486,9 @@ def test_a_run_of_one_step_learns(finetune, trained, tmp_path):  # noqa: F811
     examples = toy("classes", 4)
     features = Features(TASKS["jsick"], Encoder(str(tmp_path / "m")), 16, examples)
     given = {"epochs": 1, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-2, "warmup_ratio": 0.1}
+    given |= {"weight_decay": 0.0, "pooling": "cls"}
     with Progress() as bar:
-        before = finetune.make_model(TASKS["jsick"], str(tmp_path / "m"), 2, False)
-        given["weight_decay"] = 0.0
+        before = finetune.make_model(TASKS["jsick"], str(tmp_path / "m"), 2, False, "cls")
         trainer = finetune.fit(features, str(tmp_path / "m"), examples, given, 0, False, bar)
     moved = [
         not torch.equal(a, b) for a, b in zip(before.bert.parameters(), trainer.model.bert.parameters(), strict=True)

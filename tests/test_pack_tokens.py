@@ -156,6 +156,13 @@ def packed(text, unit, length, cuts=()):
         ("abcd\nef", "document", 6, "<abcd> <ef>"),
         ("\n\nab\n\n", "document", 6, "<ab>"),
         ("", "document", 6, ""),
+        ("ab\ncd\n\n\nef\n", "window", 8, "<ab>cd> <ef>"),
+        ("ab\ncd\nef\ngh\n\nij", "window", 7, "<ab>cd> <ef>gh> <ij>"),
+        ("ab\ncd\nef", "window", 6, "<ab> <cd> <ef>"),  # two lines would take 7
+        ("ab\ncdefghijkl\nm\n\nn", "window", 6, "<ab> <cdef> <ghij> <kl>m> <n>"),
+        ("abcd\nef", "window", 6, "<abcd> <ef>"),
+        ("\n\nab\n\n", "window", 3, "<a> <b>"),
+        ("", "window", 6, ""),
     ],
 )
 def test_sequences(text, unit, length, want):
@@ -169,14 +176,30 @@ def test_sequences(text, unit, length, want):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.text("ab\n", max_size=60), st.integers(3, 12), st.sets(st.integers(0, 60)), st.sampled_from(["line", "document"])
+    st.text("ab\n", max_size=60),
+    st.integers(3, 12),
+    st.sets(st.integers(0, 60)),
+    st.sampled_from(["line", "document", "window"]),
 )
 def test_nothing_is_lost_and_blocks_do_not_matter(text, length, cuts, unit):
     lines = text.count("\n") + 1
     got, _ = packed(text, unit, length)
     assert got == packed(text, unit, length, sorted(c for c in cuts if c < lines))[0]
-    assert got.replace("> <", "").strip("<>") == text.replace("\n", "")
+    assert got.translate({ord(c): "" for c in "<> "}) == text.replace("\n", "")
     assert all(3 <= len(s) <= length for s in got.split(" ") if s)
+
+
+def test_a_window_is_what_transformers_makes_of_its_lines(run_tool, tmp_path, trained):  # noqa: F811
+    folder, path = trained["wordpiece"], tmp_path / "w.safetensors"
+    text = "硯で墨をする。\n紙に書く。\n\n水を飲む。\n"
+    run_tool("pack-tokens", "--unit", "window", "--tokenizer", folder, path, stdin=text.encode())
+    shard, pair = Shard(path), tokenizer_folder.load(str(folder))
+    first = pair("硯で墨をする。", "紙に書く。")["input_ids"]
+    assert [shard.tokens[a:b].tolist() for a, b in itertools.pairwise(shard.offsets)] == [
+        first,
+        pair("水を飲む。")["input_ids"],
+    ]
+    assert shard.metadata["unit"] == "window"
 
 
 def test_the_shard(run_tool, tmp_path, trained, sample):  # noqa: F811

@@ -282,7 +282,7 @@ def test_a_seed_draws_examples_and_nothing_else(data):
         (["tokenizer"], "No tokenizer yet"),
         (["models"], "No models yet"),
         (["eval"], "No evaluation yet"),
-        (["eval/jsts-random.json", "eval/jsts-pre-trained.json", "eval/jsts-None.json"], "No fine-tuned tasks yet"),
+        (["eval/jsts-random.json", "eval/jsts-pre-trained.json", "eval/jsts-None.json"], "No tasks yet"),
         (["models/m-硯/manifest.json"], "m-硯: still in training"),
         (["text/硯", "shards", "tokenizer", "models", "raw", "eval"], "No shards yet"),
     ],

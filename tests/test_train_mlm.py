@@ -197,6 +197,39 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
     assert without_speed(lines_of(tmp_path / "out")) == without_speed(lines_of(finished[0] / "out"))
 
 
+def test_snapshots_are_models_and_survive_a_kill(tmp_path):
+    """A snapshot holds the weights of that step's checkpoint, whether the run was killed on its way or not."""
+    recipe = {"snapshot_tokens": [1500, 3000, 10**9], "save_total_limit": 9}  # 512 tokens per step: steps 3 and 6
+    args = make_inputs(tmp_path / "whole", recipe)
+    run(*args)
+    whole, names = tmp_path / "whole/out", ["000000001536", "000000003072"]
+    assert sorted(os.listdir(whole / "snapshots")) == names
+    assert "snapshots/000000001536/model.safetensors" in json.loads((whole / "manifest.json").read_text())["outputs"]
+    assert not [problem for _, problem in verify(whole) if problem]
+
+    args = make_inputs(tmp_path / "killed", recipe)
+    process = start(*args)
+    wait_for(process, "step 8 of 12")
+    process.kill()
+    process.join()
+    part = tmp_path / "killed/out.part"
+    model = AutoModelForMaskedLM.from_pretrained(part / "snapshots" / names[0])
+    assert (part / "snapshots" / names[0] / "vocab.txt").exists()
+    (path,) = (part / "checkpoints").glob("step-00000003-*")
+    kept = load_file(path)
+    assert all(torch.equal(p, kept[f"model.{name}"]) for name, p in model.named_parameters())
+    for path in (part / "checkpoints").glob("step-*"):  # as if nothing had been saved after step 3
+        if checkpoint.step_of(str(path)) > 3:
+            path.unlink()
+    (part / "snapshots/000000002000.part").mkdir()
+    run(*args)
+    assert sorted(os.listdir(tmp_path / "killed/out/snapshots")) == names
+    for name in names:
+        for file in ("model.safetensors", "config.json"):
+            found = tmp_path / "killed/out/snapshots" / name / file
+            assert found.read_bytes() == (whole / "snapshots" / name / file).read_bytes()
+
+
 @pytest.mark.parametrize(
     "signum, status",
     [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],

@@ -4,10 +4,11 @@
 clean: clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report clean-demo
 # $(call forget,NAME): nor are the checksums of its manifests kept.
 forget = @[ ! -e $(DATA)/.manifests.sha256 ] || sed -i '\|^.\{64\}  $(1)/|d' $(DATA)/.manifests.sha256
+DOWNLOADS = ja.txt.xz tasks/jblimp.jsonl $(JGLUE_FILES:%=tasks/%)
 clean-raw:
-	rm -rf $(foreach file,ja.txt.xz $(JGLUE_FILES:%=tasks/%),$(if $(wildcard $(DATA)/raw/$(file).json),\
+	rm -rf $(foreach file,$(DOWNLOADS),$(if $(wildcard $(DATA)/raw/$(file).json),\
 	    $(DATA)/raw/$(file))) \
-	  $(foreach file,ja.txt.xz $(JGLUE_FILES:%=tasks/%),$(addprefix $(DATA)/raw/$(file).,json part part.json)) \
+	  $(foreach file,$(DOWNLOADS),$(addprefix $(DATA)/raw/$(file).,json part part.json)) \
 	  $(addprefix $(DATA)/raw/,jawiki jawiki.part jawiki.old.part sample) \
 	  $(DATA)/.stamps/raw* $(DATA)/.stamps/sample
 	$(call forget,raw)

@@ -16,7 +16,8 @@ step by step, in the order of the flow:
   make train-model-cc100-ja     models/, stage 1, from scratch
   make train-model-jawiki       models/, stage 2, from stage 1
   make download-jglue           raw/tasks/: JGLUE's tasks, for eval
-  make eval                     the models' loss and perplexity; the last one fine-tuned, beside baselines
+  make download-jblimp          raw/tasks/jblimp.jsonl: 331 minimal pairs, for eval
+  make eval                     the models' loss and perplexity; the last one on all tasks, beside baselines
   make report                   report/index.html and report.md: all results on one page
 
 a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl and .parquet files

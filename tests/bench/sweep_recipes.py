@@ -1,31 +1,38 @@
 #!/usr/bin/env python3
-"""A comparison of many recipes: one small model trained by each, with equal tokens, and a table of the results.
+"""A comparison of many recipes: one model trained by each, with equal tokens, and a table of the results.
 
-Each recipe in RECIPES differs from "suzuri" in what its name says; "tiny-plm" is tiny-plm's own. All see the same
-number of tokens of $SUZURI_DATA's web text (by default ../shared/data next to the checkout) with one tokenizer. They
-are measured by the validation loss at 15 % masking, with fixed masks, on documents that are not in the training text.
-With --tasks each model is also fine-tuned (bin/finetune). In the table, "tokens to tiny-plm's loss" is when a recipe
-reaches tiny-plm's final loss; "work" is a run's arithmetic (model.flops) relative to that of "suzuri".
+--sweep loss compares them by the validation loss: each recipe differs from "suzuri" in what its name says; "tiny-plm"
+is tiny-plm's own. "tokens to tiny-plm's loss" is when a recipe reaches tiny-plm's final loss.
 
-Works in --out: data/ (shards, made once), runs/KEY/ (models, curves), results.json and recipes.md. What exists is not
-made again, so a stopped sweep continues and --only NAME adds to it. KEY is a hash of all settings of a run, so runs
-with other --tokens, --model or --seed do not replace one another.
+--sweep compare asks what makes a model learn to compare sentences: each recipe differs from "mini", that of
+PROFILE=mini, and is also measured by minimal pairs and by the similarity of mean vectors (Spearman, JSTS), both
+without any training on them.
 
-The default model is small enough for two CPU cores, and says little about a large one. The second example is for a
+All see the same number of tokens of $SUZURI_DATA's web text (by default ../shared/data next to the checkout) with one
+tokenizer. The validation loss is at 15 % masking, with fixed masks, on sentences of documents that are not in the
+training text. With --eval-tasks each model is also fine-tuned (bin/finetune). "work" is a run's arithmetic
+(model.flops) relative to that of the first recipe, "time" that of its training.
+
+Works in --out: data-*/ (shards, made once), runs/KEY/ (models, curves, results) and SWEEP.md, a table of all finished
+runs. What exists is not made again, so a stopped sweep continues and --only NAME or --seed N adds to it.
+
+The default models are small enough for two CPU cores, and say little about large ones. The second example is for a
 GPU.
 
 Example:
   tests/bench/sweep_recipes.py --out data/sweep
   tests/bench/sweep_recipes.py --out data/sweep --model configs/model-bert-tiny.json --tokens 300M --vocab-size 32768
+  tests/bench/sweep_recipes.py --out data/sweep --sweep compare --eval-tasks jsick --only mini --only windows
 """
 
 import argparse
 import hashlib
 import json
 import os
-import shutil
+import statistics
 import subprocess
 import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,7 +59,7 @@ SUZURI = {
     "lr_scheduler_type": "linear",
     "weight_decay": 0.01,
 }
-RECIPES = {
+LOSS = {
     # 256 sentences per step are about 8,192 tokens; the rest is run_mlm.py's default.
     "tiny-plm": {
         "learning_rate": 5e-5,
@@ -95,6 +102,28 @@ RECIPES = {
     },
 }
 
+# What PROFILE=mini trains by; the learning rate falls to 0, as with every recipe here.
+MINI_SHAPE = json.loads((ROOT / "configs/model-bert-mini.json").read_text())
+MINI = {
+    key: value
+    for key, value in json.loads((ROOT / "configs/train-bert-mini-cc100-ja.json").read_text()).items()
+    if key not in ("model_config_file", "max_steps", "logging_steps", "eval_steps", "eval_tokens", "save_steps")
+}
+WINDOWS = {"unit": "window", "chunk_tokens": 1024}
+COMPARE = {
+    "mini": {},
+    "windows": WINDOWS,
+    "windows, chunks of 8,192 tokens": {"unit": "window"},
+    "windows of 4 sentences, shuffled": {"unit": "window-4"},
+    "windows of 8 sentences, shuffled, of 256 tokens": {"unit": "window-8", "length": 256},
+    "documents": {"unit": "document", "chunk_tokens": 1024},
+}
+# The recipes, what they differ from, the shape of the model, tokens, pieces.
+SWEEPS = {
+    "loss": (LOSS, SUZURI, {"model_type": "bert"} | SMALL, 1_500_000, 8192),
+    "compare": (COMPARE, MINI, MINI_SHAPE, 10_000_000, 16384),
+}
+
 
 def bash(command):
     subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, env={**os.environ, "PATH": path()})
@@ -104,69 +133,94 @@ def path():
     return f"{ROOT / 'bin'}:{os.environ['PATH']}"
 
 
-def prepare(folder, vocab_size):
-    """Shards of the training text, by sentence and by document, and of the validation text, by sentence."""
-    if (folder / "done").exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    clean = "split-sentences --jobs 2 | filter-sentences"
-    text, other = DATA / "cc100/ja.txt.xz", DATA / "cc100/ja-mini.txt.xz"
-    bash(f"xzcat {other} | {clean} | shuffle-split --valid-fraction 1 {folder}/other")
-    for unit in "line", "document":
-        bash(f"xzcat {text} | {clean} | shuffle-split --unit {unit} {folder}/text-{unit}")
-    bash(f"train-tokenizer --vocab-size {vocab_size} {folder}/tokenizer < {folder}/text-line/train-000.txt")
-    pack = f"pack-tokens --tokenizer {folder}/tokenizer --max-seq-length 128"
-    bash(f"{pack} {folder}/valid.safetensors < {folder}/other/valid.txt")
-    for unit in "line", "document":
-        (folder / unit).mkdir()
-        bash(f"{pack} --unit {unit} {folder}/{unit}/train-000.safetensors < {folder}/text-{unit}/train-000.txt")
-    (folder / "done").touch()
+def prepare_text(folder, vocab_size):
+    """The sentences of the training documents and of the validation documents, and a tokenizer."""
+    if not (folder / "tokenizer").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in ("text", "ja.txt.xz"), ("other", "ja-mini.txt.xz"):
+            bash(f"xzcat {DATA}/cc100/{file} | split-sentences --jobs 2 | filter-sentences >{folder}/{name}.txt")
+        bash(f"train-tokenizer --vocab-size {vocab_size} {folder}/tokenizer <{folder}/text.txt")
 
 
-def train(name, args, data, runs):
-    """Train by a recipe, or continue -> (its folder, the curve [(tokens, validation loss)], FLOPs)."""
-    given = SUZURI | RECIPES[name]
-    shape = json.loads(Path(args.model).read_text()) if args.model else {"model_type": "bert"} | SMALL
-    shape |= given.pop("model", {}) if not args.model else {}
-    unit = given.pop("unit", "line")
+def prepare_shards(folder, unit, length):
+    """A folder of shards, train-000 and valid, whose sequences hold `unit` in at most `length` tokens."""
+    shards = folder / f"{unit}-{length}"
+    if not (shards / "valid.safetensors").exists():
+        shards.mkdir(exist_ok=True)
+        kind, _, lines = unit.partition("-")
+        # A blank line after every so many lines makes many small documents of one.
+        cut = f"awk -v n={lines} '!NF {{ k = 0 }} NF && k == n {{ print \"\"; k = 0 }} {{ print; k += NF > 0 }}'"
+        for name, text in ("train-000", "text"), ("valid", "other"):
+            bash(
+                f"{cut if lines else 'cat'} <{folder}/{text}.txt"
+                f" | shuffle-split --unit {'line' if kind == 'line' else 'document'} {shards}/{name}"
+                f" && pack-tokens --tokenizer {folder}/tokenizer --unit {kind} --max-seq-length {length}"
+                f" {shards}/{name}.safetensors <{shards}/{name}/train-000.txt && rm -r {shards}/{name}"
+            )
+    return shards
+
+
+def train(name, args, given, shape, data):
+    """Train by a recipe, or continue -> (its folder, {name, seed, curve [(tokens, validation loss)], flops, …})."""
+    unit, length = given.pop("unit", "line"), given.pop("length", 128)
+    shape = shape | given.pop("model", {})
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
-    shape |= {"max_position_embeddings": 512}
+    shards = prepare_shards(data, unit, length)
     steps = args.tokens // given["batch_tokens"]
     recipe = given | {"model_config_file": "model.json", "max_steps": steps, "seed": args.seed}
     recipe |= {"eval_steps": max(1, steps // 20), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 20)}
-    key = hashlib.sha256(json.dumps([recipe, shape, unit, args.vocab_size], sort_keys=True).encode()).hexdigest()[:12]
-    folder = runs / key
+    settings = [args.sweep, name, recipe, shape, unit, length, args.vocab_size]
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    folder = args.out / "runs" / key
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "name").write_text(f"{name}\n")
     for file, content in ("recipe.json", recipe), ("model.json", shape):
         (folder / file).write_text(json.dumps(content, indent=2) + "\n")
-    print(f"== {name}: {steps:,} steps of {recipe['batch_tokens']:,} tokens", file=sys.stderr, flush=True)
+    print(f"== {name}: {steps:,} steps of {recipe['batch_tokens']:,} tokens: {folder}", file=sys.stderr, flush=True)
     bash(
-        f"train-mlm {folder}/recipe.json --train {data}/{unit} --valid {data}/valid.safetensors"
+        f"train-mlm {folder}/recipe.json --train {shards} --valid {shards}/valid.safetensors"
         f" --tokenizer {data}/tokenizer --output {folder}/model 2> >(tail -3 >&2)"
     )
     lines = [json.loads(line) for line in (folder / "model/metrics.jsonl").read_text().splitlines()]
     curve = [(line["step"] * recipe["batch_tokens"], line["eval_loss"]) for line in lines if "eval_loss" in line]
-    shard = Shard(f"{data}/{unit}/train-000.safetensors")
+    speeds = [line["tokens_per_second"] for line in lines if "tokens_per_second" in line]
+    shard = Shard(f"{shards}/train-000.safetensors")
     squares = int((np.diff(shard.offsets) ** 2).sum()) * args.tokens // len(shard.tokens)
     masked = given.get("mlm_probability", 0.15)
-    masked += (given.get("mlm_probability_tail", masked) - masked) * 0.1
+    masked += ((given.get("mlm_probability_tail") or masked) - masked) * 0.1
     model = AutoModelForMaskedLM.from_pretrained(folder / "model")
-    return folder, curve, flops(model, args.tokens, round(masked * args.tokens), squares)
+    work = flops(model, args.tokens, round(masked * args.tokens), squares)
+    result = {
+        "sweep": args.sweep,
+        "name": name,
+        "seed": args.seed,
+        "tokens": args.tokens,
+        "curve": curve,
+        "flops": work,
+    }
+    return folder, result | {"seconds": args.tokens / statistics.median(speeds)}
 
 
-def finetune(folder, args):
-    """{task: its main metric, mean and deviation over the seeds} of a trained model."""
-    found, key = {}, hashlib.sha256(args.finetune.encode()).hexdigest()[:12]
-    for task in args.eval_tasks.split(","):
-        result = folder / f"{task}-{key}.json"
-        if not result.exists():
-            bash(
-                f"finetune {folder}/model {task} --tasks {args.tasks} {args.finetune} >{result}.part"
-                f" && mv {result}.part {result}"
-            )
-        found[task] = next(iter(json.loads(result.read_text())["metrics"].values()))
+def evaluate(folder, args, data):
+    """{column: figure} of a trained model."""
+    model, found = folder / "model", {}
+    valid = prepare_shards(data, "line", 128) / "valid.safetensors"
+    found["validation loss"] = tool(f"eval-mlm --json {model} {valid} --max-tokens {args.eval_tokens}")["loss"]
+    if args.sweep == "compare":
+        pairs = tool(f"eval-mlm --json {model} --pairs {ROOT}/data/sample/minimal-pairs.tsv")["pairs"]
+        found["minimal pairs"] = pairs[-1]["accuracy"]
+        similarity = tool(f"eval-mlm --json {model} --similarity {args.tasks}/jsts/valid.jsonl")
+        found["similarity"] = similarity["spearman"]
+    for task in filter(None, args.eval_tasks.split(",")):
+        made = tool(f"finetune {model} {task} --tasks {args.tasks} {args.finetune}")
+        found[task] = next(iter(made["metrics"].values()))["mean"]
+    return found
+
+
+def tool(command):
+    """The JSON object that a command prints."""
+    bash(f"{command} >{(made := Path(tempfile.mkstemp()[1]))}")
+    found = json.loads(made.read_text())
+    made.unlink()
     return found
 
 
@@ -178,54 +232,61 @@ def tokens_to_reach(curve, loss):
     return None
 
 
-def table(results):
-    """Markdown lines, the best loss first."""
-    tokens, reference = results.get("tiny-plm", {"curve": [(1, 0.0)]})["curve"][-1]
-    tasks = sorted({task for result in results.values() for task in result.get("tasks", {})})
-    head = ["recipe", "validation loss", *tasks, "tokens to tiny-plm's loss", "work"]
-    usual = results.get("suzuri", next(iter(results.values())))["flops"]
+def table(results, recipes):
+    """Markdown lines, in the order of the recipes; figures of several seeds stand side by side."""
+    runs = {name: [r for r in results if r["name"] == name] for name in recipes}
+    runs = {name: sorted(them, key=lambda r: (r["tokens"], r["seed"])) for name, them in runs.items() if them}
+    columns = list(dict.fromkeys(column for r in results for column in r["scores"]))
+    target = runs["tiny-plm"][0]["curve"][-1] if "tiny-plm" in runs else None
+    head = ["recipe", "tokens", *columns, *(["tokens to tiny-plm's loss"] if target else []), "work", "time"]
     yield f"| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}\n"
-    for name, result in sorted(results.items(), key=lambda item: item[1]["curve"][-1][1]):
-        reached = tokens_to_reach(result["curve"], reference)
-        scores = []
-        for task in tasks:
-            metric = result.get("tasks", {}).get(task, {})
-            figures = [metric.get(key) for key in ("mean", "deviation")]  # one seed has no deviation
-            scores.append(" ± ".join(f"{figure:.3f}" for figure in figures if figure is not None))
-        cells = [
-            name,
-            f"{result['curve'][-1][1]:.4f}",
-            *scores,
-            "never" if reached is None else f"{reached / tokens:.0%}",
-            f"{result['flops'] / usual:.2f}",
+    usual = next(iter(runs.values()))[0]
+    for name, them in runs.items():
+        cells = [name, " / ".join(f"{r['tokens'] / 1e6:.1f}M" for r in them)]
+        cells += [
+            " / ".join(f"{r['scores'][column]:.4g}" if column in r["scores"] else "-" for r in them)
+            for column in columns
         ]
+        if target:
+            reached = tokens_to_reach(them[0]["curve"], target[1])
+            cells.append("never" if reached is None else f"{reached / target[0]:.0%}")
+        cells.append(f"{them[0]['flops'] / usual['flops'] * usual['tokens'] / them[0]['tokens']:.2f}")
+        cells.append(" / ".join(f"{r['seconds']:,.0f} s" for r in them))
         yield f"| {' | '.join(cells)} |\n"
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, default=ROOT / "data/sweep", metavar="DIR", help="default data/sweep")
-    p.add_argument("--tokens", type=count, default=1_500_000, metavar="N", help="for each recipe; default 1.5M")
+    p.add_argument("--sweep", choices=SWEEPS, default="loss", help="what is compared; default loss")
+    p.add_argument("--tokens", type=count, metavar="N", help="for each recipe; default 1.5M (loss), 10M (compare)")
     p.add_argument("--eval-tokens", type=count, default=50_000, metavar="N", help="of validation; default 50k")
-    p.add_argument("--model", metavar="FILE", help="a model config; default: a small bert")
-    p.add_argument("--vocab-size", type=count, default=8192, metavar="N", help="default 8192")
+    p.add_argument("--model", metavar="FILE", help="a model config; default: that of the sweep")
+    p.add_argument("--vocab-size", type=count, metavar="N", help="default 8192 (loss), 16384 (compare)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
-    p.add_argument("--only", action="append", choices=RECIPES, metavar="NAME", help="this recipe; may be given again")
-    p.add_argument("--tasks", metavar="DIR", help="fine-tune on the tasks in DIR, too")
-    p.add_argument("--eval-tasks", default="jsts,jcommonsenseqa", metavar="A,B", help="default jsts,jcommonsenseqa")
+    p.add_argument("--only", action="append", metavar="NAME", help="this recipe; may be given again")
+    p.add_argument("--tasks", metavar="DIR", default=DATA / "tasks", help="default: those of SUZURI_DATA")
+    p.add_argument("--eval-tasks", default="", metavar="A,B", help="fine-tune on these tasks, too")
     p.add_argument("--finetune", default="", metavar="ARGS", help="options for bin/finetune; default: its own")
     args = p.parse_args()
+    recipes, base, shape, tokens, vocab_size = SWEEPS[args.sweep]
+    args.tokens, args.vocab_size = args.tokens or tokens, args.vocab_size or vocab_size
+    args.out = args.out.resolve()
+    if unknown := set(args.only or ()) - recipes.keys():
+        p.error(f"--only: {', '.join(sorted(unknown))}: not in the sweep {args.sweep} ({', '.join(recipes)})")
+    shape = shape | {"max_position_embeddings": 512}
+    if args.model:
+        shape = json.loads(Path(args.model).read_text())
     data = args.out / f"data-{args.vocab_size}"
-    prepare(data, args.vocab_size)
-    results = {}
-    for name in args.only or RECIPES:
-        folder, curve, work = train(name, args, data, args.out / "runs")
-        results[name] = {"curve": curve, "flops": work}
-        if args.tasks:
-            results[name]["tasks"] = finetune(folder, args)
-        text = "".join(table(results))
-        (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        (args.out / "recipes.md").write_text(text)
+    prepare_text(data, args.vocab_size)
+    for name in args.only or recipes:
+        folder, result = train(name, args, base | recipes[name], shape, data)
+        made = folder / f"result-{hashlib.sha256((args.eval_tasks + args.finetune).encode()).hexdigest()[:8]}.json"
+        if not made.exists():
+            made.write_text(json.dumps(result | {"scores": evaluate(folder, args, data)}) + "\n")
+        results = [json.loads(path.read_text()) for path in sorted(args.out.glob("runs/*/result-*.json"))]
+        text = "".join(table([r for r in results if r["sweep"] == args.sweep], recipes))
+        (args.out / f"{args.sweep}.md").write_text(text)
     print(text)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on a task with transformers' own Trainer, once per seed, and the resulting scores."""
+"""Fine-tuning on a task with transformers' own Trainer, once per seed, and the resulting predictions."""
 
 import math
 import tempfile
@@ -12,6 +12,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from suzuri.errors import DataError
 from suzuri.evaluation import tasks
 from suzuri.evaluation.features import IGNORED, Features, predictions_of
+from suzuri.evaluation.mean_pooling import MeanPooled
 from suzuri.progress import Progress
 from suzuri.tokenizer.offsets import Encoder
 from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
@@ -27,7 +28,7 @@ AUTO_CLASS = {
 WARMUP, WEIGHT_DECAY = 0.1, 0.0  # JGLUE's; not worth tuning in training this short
 
 
-def scores_of_seeds(
+def predictions_of_seeds(
     task: tasks.Task,
     folder: str,
     train: list[dict],
@@ -36,11 +37,12 @@ def scores_of_seeds(
     seeds: int,
     random_weights: bool,
     bar: Progress,
-) -> tuple[list[dict[str, float]], dict]:
-    """([{metric: value} of `valid`, one per seed], settings as used).
+) -> tuple[list[list], dict]:
+    """(for each seed, the predictions for `valid` as tasks.score() takes them; settings as used).
 
     settings: learning_rates (the one that is best on a held-out tenth of `train` is used), epochs, batch_size,
-    max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it).
+    max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it),
+    pooling ("cls" or "mean").
     """
     if len(settings["learning_rates"]) > 1 and len(train) < 2:
         raise DataError(task.name, "one example cannot train and choose a learning rate: give more, or one rate")
@@ -51,30 +53,31 @@ def scores_of_seeds(
         raise DataError(task.name, f"nothing to learn: every training example says {features.labels[0]}; use more")
     settings = {**settings, "max_length": max_length, "warmup_ratio": WARMUP, "weight_decay": WEIGHT_DECAY}
 
-    def scored(rate, seed, train, valid):
+    def predicted(rate, seed, train, valid):
         trainer = fit(features, folder, train, settings | {"learning_rate": rate}, seed, random_weights, bar)
-        return evaluate(trainer, features, valid)
+        return predict(trainer, features, valid)
 
     tried = {}
     rates = settings["learning_rates"]
     if len(rates) > 1:
         most, held = tasks.hold_out(train)
         for rate in rates:
-            tried[rate] = scored(rate, 0, most, held)[task.metrics[0]]
+            tried[rate] = tasks.score(task, held, predicted(rate, 0, most, held))[task.metrics[0]]
             bar.say(f"{task.name}: learning rate {rate:g}: {task.metrics[0]} {tried[rate]:.4f} on held-out examples")
         tried = {rate: None if math.isnan(value) else value for rate, value in tried.items()}  # JSON has no NaN
     best = max(rates, key=lambda rate: -2 if tried.get(rate) is None else tried[rate])
     runs = []
     for seed in range(seeds):
-        runs.append(scored(best, seed, train, valid))
-        if any(map(math.isnan, runs[-1].values())):
+        runs.append(predicted(best, seed, train, valid))
+        scores = tasks.score(task, valid, runs[-1])
+        if any(map(math.isnan, scores.values())):
             raise DataError(task.name, f"seed {seed} diverged at a learning rate of {best:g}; try lower ones")
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in runs[-1].items())
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         bar.say(f"{task.name}: seed {seed}, learning rate {best:g}: {figures}")
     return runs, {**settings, "learning_rate": best, "held_out": tried}
 
 
-def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: bool):
+def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: bool, pooling: str):
     """The task's model: the encoder with the weights in `folder` or random ones, and a new head."""
     refuse_unsafe(folder)
     try:
@@ -83,10 +86,12 @@ def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: b
         config.num_labels = num_labels
         if task.kind == "regression":
             config.problem_type = "regression"
-        kind = AUTO_CLASS[task.kind]
+        kind = AUTO_CLASS[task.kind] if pooling == "cls" else transformers.AutoModel
         if random_weights:
-            return kind.from_config(config)
-        return kind.from_pretrained(folder, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
+            model = kind.from_config(config)
+        else:
+            model = kind.from_pretrained(folder, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
+        return model if pooling == "cls" else MeanPooled(model, task.kind, num_labels)
     except DataError:
         raise
     except Exception as e:  # of any kind: the folder may hold anything
@@ -160,7 +165,7 @@ def fit(
 ) -> Trainer:
     """Train a model on the examples `train`; returns the Trainer that holds it."""
     set_seed(seed)
-    model = make_model(features.task, folder, len(features.labels), random_weights)
+    model = make_model(features.task, folder, len(features.labels), random_weights, settings["pooling"])
     inputs = [f for n, example in enumerate(train) for f in features(example, n)]
     steps = math.ceil(len(inputs) / settings["batch_size"]) * settings["epochs"]
     bar.expect(steps)
@@ -195,8 +200,8 @@ def fit(
     return trainer
 
 
-def evaluate(trainer: Trainer, features: Features, examples: list[dict]) -> dict[str, float]:
-    """{metric: value} of a trained model on `examples`."""
+def predict(trainer: Trainer, features: Features, examples: list[dict]) -> list:
+    """What a trained model predicts for `examples`, as tasks.score() takes it."""
     inputs = [f for n, example in enumerate(examples) for f in features(example, n)]
     order = sorted(range(len(inputs)), key=lambda i: longest_row(inputs[i]["input_ids"]))  # less padding
     targets = ("labels", "start_positions", "end_positions")
@@ -205,4 +210,4 @@ def evaluate(trainer: Trainer, features: Features, examples: list[dict]) -> dict
     logits = [None] * len(inputs)
     for i, row in zip(order, found, strict=True):
         logits[i] = row
-    return tasks.score(features.task, examples, predictions_of(features, examples, inputs, logits))
+    return predictions_of(features, examples, inputs, logits)

@@ -4,6 +4,7 @@ A model passes a pair if the right sentence is the likelier one, by the pseudo-l
 pseudo_perplexity.py (Salazar et al., 2020). Chance is 50 %.
 """
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,21 +31,42 @@ class Passed(NamedTuple):
     def accuracy(self) -> float:
         return self.right / self.pairs
 
+    @property
+    def standard_error(self) -> float:
+        """That of the accuracy, which comes from the choice of the pairs."""
+        return (self.accuracy * (1 - self.accuracy) / self.pairs) ** 0.5
+
 
 def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a file of lines `RIGHT<TAB>WRONG[<TAB>KIND]`; blank lines are skipped."""
+    """The pairs of a file of lines `RIGHT<TAB>WRONG[<TAB>KIND]`, or of JSON objects with good_sentence, bad_sentence
+    and phenomenon, as in JBLiMP (Someya and Oseki, 2023). Blank lines are skipped.
+    """
     pairs = []
     for n, line in enumerate(read_text(path).split("\n"), 1):
-        cells = line.split("\t")
         if not line.strip():
             continue
-        if len(cells) not in (2, 3) or not (cells[0].strip() and cells[1].strip()):
-            what = "not a pair: a line is RIGHT, a tab, WRONG, and optionally a tab and KIND"
+        pair = pair_of_json(line) if line.startswith("{") else pair_of_cells(line)
+        if pair is None:
+            what = "not a pair: a line is RIGHT, a tab, WRONG, and optionally a tab and KIND, or JSON as in JBLiMP"
             raise DataError(f"{path}: line {n}", what)
-        pairs.append(Pair(*cells))
+        pairs.append(pair)
     if not pairs:
         raise DataError(path, "has no pairs")
     return pairs
+
+
+def pair_of_cells(line: str) -> Pair | None:
+    cells = line.split("\t")
+    return Pair(*cells) if len(cells) in (2, 3) and cells[0].strip() and cells[1].strip() else None
+
+
+def pair_of_json(line: str) -> Pair | None:
+    try:
+        record = json.loads(line)
+        pair = Pair(record["good_sentence"], record["bad_sentence"], record.get("phenomenon") or "")
+    except (ValueError, KeyError, RecursionError):
+        return None
+    return pair if all(isinstance(part, str) for part in pair) and pair.right.strip() and pair.wrong.strip() else None
 
 
 def score_pairs(scorer: PseudoScorer, pairs: list[Pair], each: Callable[[int], None] | None = None) -> list[bool]:

@@ -1,5 +1,6 @@
-"""The table of fine-tuning results: a row per model, a column per metric, figures with their deviations."""
+"""The table of results: a row per model, a column per metric, figures with their deviations and errors."""
 
+import math
 import os
 
 from suzuri.evaluation.tasks import TASKS, show
@@ -8,15 +9,21 @@ BASELINES = ("random weights", "bag of words")
 
 
 def row_of(result: dict) -> str:
-    """The row that a result of bin/finetune belongs to."""
+    """The row that a result of bin/finetune or bin/eval-mlm belongs to."""
     if result["weights"] is None:
         return "bag of words"
     return "random weights" if result["weights"] == "random" else os.path.basename(os.path.normpath(result["model"]))
 
 
+def variance(found: dict) -> float:
+    """That of a mean: by the choice of the examples, and by the choice of the seeds."""
+    seeds = (found["deviation"] or 0) ** 2 / len(found.get("values") or [0])
+    return seeds + (found.get("standard_error") or 0) ** 2
+
+
 def is_above(one: dict, other: dict) -> bool:
-    """Whether the mean of `one` is higher than that of `other` by more than the sum of their deviations."""
-    return one["mean"] - other["mean"] > (one["deviation"] or 0) + (other["deviation"] or 0)
+    """Whether the mean of `one` is higher than that of `other` by two standard errors of the difference or more."""
+    return one["mean"] - other["mean"] > 2 * math.sqrt(variance(one) + variance(other))
 
 
 def table(results: list[dict]) -> list[list[str]]:
@@ -25,7 +32,8 @@ def table(results: list[dict]) -> list[list[str]]:
     A pre-trained model's cell says which of the two baselines it is not above.
     """
     cells = {(row_of(r), r["task"], metric): found for r in results for metric, found in r["metrics"].items()}
-    columns = [c for c in ((t.name, m) for t in TASKS.values() for m in t.metrics) if c in {k[1:] for k in cells}]
+    known = [(t.name, m) for t in TASKS.values() for m in t.metrics]
+    columns = sorted(dict.fromkeys(k[1:] for k in cells), key=lambda c: known.index(c) if c in known else len(known))
     rows = [["model", *(f"{task} {metric}" for task, metric in columns)]]
     for row in dict.fromkeys(map(row_of, results)):
         line = [row]

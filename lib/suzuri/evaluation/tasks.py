@@ -75,6 +75,14 @@ def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[
                 else "put it there, or name another folder with --tasks"
             ),
         )
+    examples = read_file(task, path)
+    if limit and limit < len(examples):
+        examples = random.Random(0).sample(examples, limit)
+    return examples
+
+
+def read_file(task: Task, path: str) -> list[dict]:
+    """All examples of a file, as read() gives them."""
     try:
         with open(path, encoding="utf-8") as f:
             records = squad_records(json.load(f)) if task.kind == "answers" else map(json.loads, filter(str.strip, f))
@@ -85,8 +93,6 @@ def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[
         raise DataError(path, f"not in the format of {task.name} ({type(e).__name__}: {e})") from None
     if not examples:
         raise DataError(path, "has no examples")
-    if limit and limit < len(examples):
-        examples = random.Random(0).sample(examples, limit)
     return examples
 
 
@@ -197,15 +203,33 @@ def entity_f1(gold: list[set], found: list[set]) -> float:
     return 2 * right / total if total else 0.0
 
 
-def spread(values: list[float]) -> dict:
-    """{mean, deviation, values}: the deviation of a sample, None if there is only one value."""
+def standard_errors(task: Task, examples: list[dict], runs: list[list], resamples: int = 200) -> dict[str, float]:
+    """{metric: the standard error of its mean over the runs} that comes from the choice of the examples.
+
+    It is a bootstrap: the deviation over resamples of the examples. `runs` are the predictions of one run each.
+    """
+    choose = random.Random(0)
+    means = []
+    for _ in range(resamples):
+        some = choose.choices(range(len(examples)), k=len(examples))
+        scores = [score(task, [examples[i] for i in some], [run[i] for i in some]) for run in runs]
+        means.append({metric: statistics.fmean(s[metric] for s in scores) for metric in task.metrics})
+    return {metric: statistics.stdev(mean[metric] for mean in means) for metric in task.metrics}
+
+
+def spread(values: list[float], standard_error: float | None = None) -> dict:
+    """{mean, deviation, standard_error, values}: the deviation is that of a sample, None if there is only one value."""
     return {
         "mean": round(statistics.fmean(values), 6),
         "deviation": round(statistics.stdev(values), 6) if len(values) > 1 else None,
+        "standard_error": None if standard_error is None else round(standard_error, 6),
         "values": [round(v, 6) for v in values],
     }
 
 
 def show(found: dict) -> str:
-    """A spread as text: 0.712 ± 0.003"""
-    return f"{found['mean']:.3f}" + (f" ± {found['deviation']:.3f}" if found["deviation"] is not None else "")
+    """A spread as text: 0.712 ± 0.003, SE 0.012"""
+    text = f"{found['mean']:.3f}"
+    if found["deviation"] is not None:
+        text += f" ± {found['deviation']:.3f}"
+    return text + (f", SE {found['standard_error']:.3f}" if found.get("standard_error") is not None else "")

@@ -84,10 +84,11 @@ def evaluation_blocks(data: str) -> list:
             table_of_columns(columns),
         ]
     if not tasks:
-        return [*blocks, ("missing", "No fine-tuned tasks yet: make download-jglue eval.")]
+        return [*blocks, ("missing", "No tasks yet: make download-jglue eval.")]
     about = (
-        "Fine-tuned, then scored on the validation split: mean ± deviation over the seeds. A figure is marked unless "
-        "it is above each baseline by more than the sum of both deviations."
+        "Scored on the validation splits after fine-tuning; minimal pairs and similarities without it. Figures are "
+        "mean ± deviation over the seeds, and the standard error (SE) that comes from the choice of the examples. A "
+        "figure is marked unless it is above each baseline by two standard errors of the difference."
     )
     return [*blocks, ("heading", "Tasks"), ("text", about), task_table(tasks, os.path.join(data, "eval"))]
 

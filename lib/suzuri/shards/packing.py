@@ -13,6 +13,7 @@ class Packer:
     unit "line": a line is a sequence; a longer one is cut into several.
     unit "document": the lines up to a blank one are joined; a sequence takes as many whole lines as fit, and
     only a line longer than a sequence is cut.
+    unit "window": the same, with a `[SEP]` after each line.
 
     Ids stay in order: packing only chooses the lengths of the sequences. `encode` is an encoder of
     suzuri.tokenizer.encoding. `lines`, `documents` and `lines_cut` count what has been packed.
@@ -35,19 +36,21 @@ class Packer:
         full = np.maximum(lengths - 1, 0) // self.room
         over = lengths - full * self.room
         if self.unit == "line":
-            sequences = np.full(len(lengths) + full.sum(), self.room)
-            sequences[np.cumsum(full + 1) - 1] = over
-            return self._framed(ids, sequences)
+            return self._framed(ids, cut_lengths(full, over, self.room))
+        room = self.room
+        if self.unit == "window":  # the last [SEP] is that of the last line
+            ids = np.insert(ids, np.cumsum(cut_lengths(full, over, self.room)), self.sep)
+            lengths, over, room = lengths + full + 1, over + 1, room + 1
         ids, sequences = np.concatenate([self.held, ids]), []
         cuts = zip(lengths.tolist(), full.tolist(), over.tolist(), strict=True)
         held = len(self.held)
         for line in lines:
             if line and not line.isspace():
                 length, full, over = next(cuts)
-                if held and held + length > self.room:
+                if held and held + length > room:
                     sequences.append(held)
                     held = 0
-                sequences += [self.room] * full
+                sequences += [room] * full
                 held += over
                 self.open = True
             elif self.open:
@@ -63,12 +66,26 @@ class Packer:
         return self.pack([""])
 
     def _framed(self, ids, lengths):
-        """Sequences with [CLS] before and [SEP] after each."""
-        lengths = np.array(lengths, np.int64) + 2
+        """Sequences with [CLS] before and [SEP] after each, unless that is there."""
+        after = 0 if self.unit == "window" else 1
+        lengths = np.array(lengths, np.int64) + 1 + after
         ends = np.cumsum(lengths)
-        starts = ends - lengths
-        framed, body = np.empty(len(ids) + 2 * len(lengths), ID), np.ones(len(ids) + 2 * len(lengths), bool)
-        framed[starts], framed[ends - 1] = self.cls, self.sep
-        body[starts] = body[ends - 1] = False
+        framed = np.full(ends[-1] if len(ends) else 0, self.sep, ID)
+        body = np.ones(len(framed), bool)
+        framed[ends - lengths] = self.cls
+        body[ends - lengths] = False
+        if after:
+            body[ends - 1] = False
         framed[body] = ids
         return framed, lengths
+
+
+def cut_lengths(full: np.ndarray, over: np.ndarray, room: int) -> np.ndarray:
+    """The lengths of the parts into which lines are cut: `full` parts of `room` ids, then one of `over`, for each line.
+
+    >>> cut_lengths(np.array([0, 2]), np.array([7, 3]), 10)
+    array([ 7, 10, 10,  3])
+    """
+    parts = np.full(len(over) + full.sum(), room)
+    parts[np.cumsum(full + 1) - 1] = over
+    return parts

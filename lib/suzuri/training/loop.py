@@ -108,6 +108,7 @@ class TrainingLoop:
         self.ranks.wait()
         if self.ranks.is_first:
             checkpoint.remove_newer(folder, path)
+            self.folder.forget_snapshots(self.inputs.tokens(state["step"] if path else 0))
         if path:
             checkpoint.load(path, state, self.runner.model, self.runner.optimizers)
             self.runner.scaler.load_state_dict(state["scaler"])
@@ -182,6 +183,7 @@ class TrainingLoop:
                     bar.say(f"step {self.step + 1:,}: no token of it can be predicted; such steps are left out")
                 self.throughput.add(self.step, sum(squares for _, squares in micro_batches))
                 self.step, self.evaluated = self.step + 1, False
+                self.snapshot()
                 log = self.step % recipe["logging_steps"] == 0 or self.step == steps
                 # Reading a number waits for the GPU, so there it is done rarely.
                 if log or self.ranks.device.type == "cpu" or len(self.waiting) >= 20:
@@ -192,6 +194,14 @@ class TrainingLoop:
                 if log and self.losses:
                     self.log(bar)
         self.save()
+
+    def snapshot(self) -> None:
+        """Keep the model if this step has reached one of snapshot_tokens."""
+        before, now = self.inputs.tokens(self.step - 1), self.inputs.tokens(self.step)
+        if self.ranks.is_first and any(before < amount <= now for amount in self.recipe["snapshot_tokens"]):
+            start = time.monotonic()
+            self.folder.snapshot(self.runner.model, self.inputs.tokenizer.path, now)
+            self.throughput.pause(time.monotonic() - start)
 
     def read_losses(self) -> None:
         """Fetch the numbers of the last steps from the device; a NaN or Inf among them ends the run."""

@@ -23,6 +23,7 @@ from suzuri.training.recipe import DEFAULTS
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "run.json"  # beside the checkpoints: the settings that they were made with
+SNAPSHOTS = "snapshots"  # the model after so many tokens, each an ordinary model folder
 SUMS = "shards.json"  # beside it: the sums of the shards, as check_sums() gives them
 
 # Settings that --from may change in the course of a run: they do not decide which tokens a step sees, nor which numbers
@@ -51,6 +52,16 @@ def trained_with(folder: str) -> str | None:
     if not os.path.exists(os.path.join(folder, MANIFEST)):
         return None
     return read_manifest(folder)["settings"].get("tokenizer")
+
+
+def write_model(model: PreTrainedModel, tokenizer: str, folder: str) -> None:
+    """Write the model, and the files of the folder `tokenizer`, into `folder`."""
+    with checkpoint.safetensors_errors(folder), named(folder):
+        model.save_pretrained(folder)
+    for name in sorted(os.listdir(tokenizer)):
+        path = os.path.join(tokenizer, name)
+        if name != MANIFEST and os.path.isfile(path):
+            shutil.copyfile(path, os.path.join(folder, name))
 
 
 class OutputFolder:
@@ -212,6 +223,20 @@ class OutputFolder:
                 self.new.discard()
             raise
 
+    def snapshot(self, model: PreTrainedModel, tokenizer: str, tokens: int) -> None:
+        """Write the model after `tokens` tokens into OUTPUT.part/snapshots/TOKENS."""
+        folder = os.path.join(self.part, SNAPSHOTS, f"{tokens:012}")
+        os.makedirs(folder + ".part", exist_ok=True)
+        write_model(model, tokenizer, folder + ".part")
+        os.rename(folder + ".part", folder)
+
+    def forget_snapshots(self, tokens: int) -> None:
+        """Remove the snapshots after more than `tokens` tokens, which the run makes again, and what is unfinished."""
+        snapshots = os.path.join(self.part, SNAPSHOTS)
+        for name in os.listdir(snapshots) if os.path.isdir(snapshots) else ():
+            if name.endswith(".part") or int(name) > tokens:
+                shutil.rmtree(os.path.join(snapshots, name))
+
     def finish(
         self,
         model: PreTrainedModel,
@@ -229,12 +254,7 @@ class OutputFolder:
             if path != last and checkpoint.step_of(path) != spare:
                 os.remove(path)
         unlink_quietly(os.path.join(self.checkpoints, SUMS))
-        with checkpoint.safetensors_errors(self.part), named(self.part):
-            model.save_pretrained(self.part)
-        for name in sorted(os.listdir(tokenizer)):
-            path = os.path.join(tokenizer, name)
-            if name != MANIFEST and os.path.isfile(path):
-                shutil.copyfile(path, os.path.join(self.part, name))
+        write_model(model, tokenizer, self.part)
         with replacing(os.path.join(self.part, "README.md"), "w", encoding="utf-8") as f:
             f.write(card)
         write_manifest(

@@ -54,12 +54,13 @@ DEFAULTS = {
     "eval_tokens": 1_000_000,  # of the (shuffled) validation shard, at each evaluation
     "save_steps": 1000,
     "save_total_limit": 2,
+    "snapshot_tokens": [],  # after so many tokens the model so far is kept as OUTPUT/snapshots/TOKENS, a model folder
 }
 
 # These may differ between a run and its resumption: they change neither a batch nor the meaning of a weight.
 RESUMABLE = {
     "max_steps", "num_train_epochs", "micro_batch_tokens", "torch_compile", "deterministic",
-    "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit",
+    "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit", "snapshot_tokens",
 }  # fmt: skip
 
 CHOICES = {
@@ -207,6 +208,8 @@ def check_values(recipe: dict[str, Any], path: str, changed: Iterable[str]) -> N
     demand("dropout", dropout is None or (is_number(dropout) and 0 <= dropout < 1), "a number from 0 to 1 or null")
     for key in ("whole_word_masking", "deterministic"):
         demand(key, isinstance(recipe[key], bool), "true or false")
+    amounts = recipe["snapshot_tokens"]
+    demand("snapshot_tokens", isinstance(amounts, list) and all(map(is_count, amounts)), "a list of numbers of tokens")
     compiled = recipe["torch_compile"]
     known = isinstance(compiled, bool) or compiled in ("auto", "reduce-overhead")
     demand("torch_compile", known, 'true, false, "auto" or "reduce-overhead"')
