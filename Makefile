@@ -339,18 +339,22 @@ $(filter $(WORKS),$(UNSOUND)): FORCE
 
 # --- what the models have learned -------------------------------------------------------------------------------------
 
-.PHONY: eval report verify
+include $(MACHINERY)/results.mk
+
+.PHONY: eval curve report verify
 eval: $(MODELS:%=$(DATA)/eval/%.json) $(DATA)/eval/tasks.md
 	@cat $^
 	$(if $(strip $(EVAL_TASKS)),,@echo "eval: $(TASKS) has no training data: make download-jglue, or TASKS=folder" >&2)
+
+# The snapshots of the models (snapshot_tokens in a recipe), measured in the same way: what is learned, and when.
+curve: $(if $(SNAPSHOTS),$(DATA)/eval/curve.md)
+	@$(if $(SNAPSHOTS),cat $<,echo "curve: no model has snapshots; train with snapshot_tokens in the recipe" >&2; exit 1)
 
 SETTINGS.eval-mlm := PSEUDO_LINES
 $(MODELS:%=$(DATA)/eval/%.json): $(DATA)/eval/%.json: $(DATA)/models/%/manifest.json $(DATA)/.stamps/eval-mlm | $(VENV)
 	@mkdir -p $(@D)
 	@eval-mlm --json $(<D) $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --pseudo-perplexity $(PSEUDO_LINES) --text $(DATA)/text/$(DATASET.$*)/valid.txt >$@.part && mv $@.part $@
-
-include $(MACHINERY)/results.mk
 
 $(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMPLE)/minimal-pairs.tsv
 	$(call say,compare-models: before training and after each stage$(comma) on sentences that are not in the sample)

@@ -486,6 +486,29 @@ def test_random_weights_are_of_the_last_model(tmp_path):
         make("-q", stamp, *row, recipes)
 
 
+def test_the_curve_has_a_row_per_snapshot(tmp_path):
+    row = [f"DATA={tmp_path}", "PROFILE=demo", f"TASKS={tmp_path}", "EVAL_TASKS="]
+    assert "no model has snapshots" in make("curve", *row, status=2).stderr
+    for tokens in ("000001000000", "000003000000"):
+        (folder := tmp_path / "models/demo-jawiki/snapshots" / tokens).mkdir(parents=True)
+        (folder / "config.json").touch()
+        result = tmp_path / f"eval/tasks/demo-jawiki@{tokens}/minimal-pairs.json"
+        result.parent.mkdir(parents=True)
+        metrics = {"accuracy": {"mean": 0.5, "deviation": None, "standard_error": 0.1, "values": [0.5]}}
+        result.write_text(json.dumps(
+            {"task": "minimal-pairs", "model": str(folder), "weights": "pre-trained", "metrics": metrics}
+        ))  # fmt: skip
+    planned = make("-n", "curve", *row).stdout
+    assert f"eval-mlm --json {tmp_path}/models/demo-jawiki/snapshots/000003000000 --pairs" in planned
+    assert "train-mlm" not in planned
+    for result in tmp_path.glob("eval/tasks/*/minimal-pairs.json"):
+        make(tmp_path / f".stamps/eval-row-{result.parent.name}", *row)
+        os.utime(result)  # now it is newer than what it depends on
+    table = make("curve", *row).stdout
+    for tokens in ("1,000,000", "3,000,000"):
+        assert f"\n| demo-jawiki after {tokens} tokens | 0.500, SE 0.100 |\n" in table
+
+
 def test_the_sample_of_another_folder(tmp_path):
     """DATA=ROOT/data is not a special case, and a sample with fewer files is another sample."""
     assert "data/raw/sample" in make("-n", "download-cc100-ja", "PROFILE=demo", f"DATA={ROOT}/data").stdout

@@ -90,6 +90,9 @@ def data(tmp_path_factory, run_tool):
         scores = {"pearson": {"mean": mean, "deviation": deviation, "values": [mean]}}
         result = {"task": "jsts", "model": "data/models/m-硯", "weights": weights, "metrics": scores, "settings": {}}
         (data / f"eval/jsts-{weights}.json").write_text(json.dumps(result))
+    early = {"pearson": {"mean": 0.4, "deviation": None, "standard_error": 0.02, "values": [0.4]}}
+    result = {"task": "jsts", "model": "data/models/m-硯/snapshots/000000000999", "weights": "pre-trained"}
+    (data / "eval/jsts-early.json").write_text(json.dumps(result | {"metrics": early}))
     return data
 
 
@@ -192,6 +195,8 @@ def test_training_and_evaluation(data, markdown):
     assert table["bag of words"] == ["0.711"]
     shown = [cells for name, cells in every_row(markdown) if name == "m-硯"]
     assert ["0.713 ± 0.003 (not above bag of words)"] in shown
+    assert table["m-硯 after 999 tokens"] == ["0.400, SE 0.020 (not above bag of words)"]
+    assert re.search(r"\*\*m-硯: tasks\*\*.*\n\n    jsts pearson  [▁-█]{2}  from 0.4 at 999 to 0.7126 at ", markdown)
 
 
 def test_provenance(data, html, markdown):
@@ -214,7 +219,8 @@ def test_what_the_corpus_holds_is_text(html, markdown):
     assert "<u>ととと" in shown and "… (1,007 characters)" in shown
     assert not {"script", "u"} & {tag for tag, _ in html.elements}
     # The only <b> is a plot's title, the only <i> its key.
-    assert set(html.inside("b")) == {"Sentence lengths", "Sequence lengths", *(title for _, title, _ in CURVES)}
+    titles = {"Sentence lengths", "Sequence lengths", *(title for _, title, _ in CURVES), "m-硯: tasks"}
+    assert set(html.inside("b")) == titles
     assert html.inside("i") == []
     assert '\\<script\\>alert("x")\\</script\\> \\& \\<b\\>no Japanese\\</b\\>' in markdown
 
@@ -236,7 +242,7 @@ def images(html):
 
 
 def test_plots_have_words_and_only_glyphs_of_their_font(html):
-    assert len(images(html)) == 2 + len(CURVES)
+    assert len(images(html)) == 3 + len(CURVES)
     for image in images(html):
         assert len(image["alt"]) > 40
         svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
@@ -282,7 +288,10 @@ def test_a_seed_draws_examples_and_nothing_else(data):
         (["tokenizer"], "No tokenizer yet"),
         (["models"], "No models yet"),
         (["eval"], "No evaluation yet"),
-        (["eval/jsts-random.json", "eval/jsts-pre-trained.json", "eval/jsts-None.json"], "No tasks yet"),
+        (
+            ["eval/jsts-random.json", "eval/jsts-pre-trained.json", "eval/jsts-None.json", "eval/jsts-early.json"],
+            "No tasks yet",
+        ),
         (["models/m-硯/manifest.json"], "m-硯: still in training"),
         (["text/硯", "shards", "tokenizer", "models", "raw", "eval"], "No shards yet"),
     ],
@@ -581,7 +590,7 @@ def test_page_in_a_browser(browser, written, width, scheme):
       .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML)"""
     assert run(wide) == []
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    assert run("return document.images.length") == 2 + len(CURVES)
+    assert run("return document.images.length") == 3 + len(CURVES)
     assert run("return [...document.querySelectorAll('h2')].map(h => h.textContent)") == SECTIONS
     assert run("return [...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
     # Each plot is drawn in the page's own ink, at a size at which 11 points can be read.

@@ -15,16 +15,27 @@ ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
 ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(wildcard $(TASKS)/jsts/valid*.json*)))
 ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),$(t)))
 MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
+# For `make curve`, a row per snapshot: MODEL@TOKENS.
+SNAPSHOTS := $(sort $(wildcard $(DATA)/models/*/snapshots/*[0-9]))
+CURVE := $(subst /snapshots/,@,$(SNAPSHOTS:$(DATA)/models/%=%))
+$(foreach folder,$(SNAPSHOTS),$(eval ROW.$(subst /snapshots/,@,$(folder:$(DATA)/models/%=%)) := $(folder)))
+CURVE_RESULTS := $(foreach row,$(CURVE),$(EVAL_TASKS:%=$(DATA)/eval/tasks/$(row)/%.json))
+CURVE_MEASURES := $(foreach row,$(CURVE),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
+# The file that is new when the model of a row is: $(call made,--random-weights models/NAME).
+made = $(foreach folder,$(filter $(DATA)/models/%,$(1)),\
+  $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json)
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
-$(foreach row,$(ROWS),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
+$(foreach row,$(ROWS) $(CURVE),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS ZERO_SHOT
+SETTINGS.eval-curve := CURVE EVAL_TASKS ZERO_SHOT
 
-$(MEASURES): $(DATA)/eval/tasks/%.json: $(DATA)/models/$(LAST)/manifest.json $$(lastword $$(ZERO_SHOT.$$(*F))) \
-    $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $$(if $$(filter similarity,$$(*F)),$(EVAL_VENV))
+$(MEASURES) $(CURVE_MEASURES): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
+    $$(lastword $$(ZERO_SHOT.$$(*F))) $(DATA)/.stamps/eval-row-$$(*D) \
+    | $(VENV) $$(if $$(filter similarity,$$(*F)),$(EVAL_VENV))
 	@mkdir -p $(@D)
 	@eval-mlm --json $(ROW.$(*D)) $(ZERO_SHOT.$(*F)) >$@.part && mv $@.part $@
 
-$(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(DATA)/models/%,$$(ROW.$$(*D)))) \
+$(RESULTS) $(CURVE_RESULTS): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
     $$(wildcard $(addprefix $(TASKS)/$$(*F)/,train.jsonl train-v*.json valid.jsonl valid-v*.json)) \
     $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $(EVAL_VENV)
 	$(call say,finetune $(ROW.$(*D)) $(*F))
@@ -32,8 +43,12 @@ $(RESULTS): $(DATA)/eval/tasks/%.json: $$(addsuffix /manifest.json,$$(filter $(D
 	@finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(call options,$(FINETUNE)) >$@.part && mv $@.part $@
 # One after another, whatever -j: each takes all cores, or the GPU.
 PREVIOUS :=
-$(foreach result,$(RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
+$(foreach result,$(RESULTS) $(CURVE_RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
 
-$(DATA)/eval/tasks.md: $(MEASURES) $(RESULTS) $(DATA)/.stamps/eval-table
-	@compare-results $(RESULTS) $(MEASURES) >$(@D)/tasks.tsv
-	@compare-results --markdown $(RESULTS) $(MEASURES) >$@.part && mv $@.part $@
+TABLE.tasks := $(RESULTS) $(MEASURES)
+TABLE.curve := $(CURVE_RESULTS) $(CURVE_MEASURES)
+$(DATA)/eval/tasks.md: $(TABLE.tasks) $(DATA)/.stamps/eval-table
+$(DATA)/eval/curve.md: $(TABLE.curve) $(DATA)/.stamps/eval-curve
+$(DATA)/eval/tasks.md $(DATA)/eval/curve.md: $(DATA)/eval/%.md:
+	@compare-results $(TABLE.$*) >$(@:.md=.tsv)
+	@compare-results --markdown $(TABLE.$*) >$@.part && mv $@.part $@

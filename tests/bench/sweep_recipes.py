@@ -133,13 +133,18 @@ def path():
     return f"{ROOT / 'bin'}:{os.environ['PATH']}"
 
 
-def prepare_text(folder, vocab_size):
-    """The sentences of the training documents and of the validation documents, and a tokenizer."""
+def prepare_text(out, vocab_size):
+    """OUT/text.txt and OUT/other.txt, the sentences of training and validation documents, and the folder that this
+    returns, with a tokenizer."""
+    folder = out / f"data-{vocab_size}"
     if not (folder / "tokenizer").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        for name, file in ("text", "ja.txt.xz"), ("other", "ja-mini.txt.xz"):
-            bash(f"xzcat {DATA}/cc100/{file} | split-sentences --jobs 2 | filter-sentences >{folder}/{name}.txt")
-        bash(f"train-tokenizer --vocab-size {vocab_size} {folder}/tokenizer <{folder}/text.txt")
+        for path, file in (out / "text.txt", "ja.txt.xz"), (out / "other.txt", "ja-mini.txt.xz"):
+            if not path.exists():
+                bash(f"xzcat {DATA}/cc100/{file} | split-sentences --jobs 2 | filter-sentences >{path}.part")
+                Path(f"{path}.part").rename(path)
+        bash(f"train-tokenizer --vocab-size {vocab_size} {folder}/tokenizer <{out}/text.txt")
+    return folder
 
 
 def prepare_shards(folder, unit, length):
@@ -152,7 +157,7 @@ def prepare_shards(folder, unit, length):
         cut = f"awk -v n={lines} '!NF {{ k = 0 }} NF && k == n {{ print \"\"; k = 0 }} {{ print; k += NF > 0 }}'"
         for name, text in ("train-000", "text"), ("valid", "other"):
             bash(
-                f"{cut if lines else 'cat'} <{folder}/{text}.txt"
+                f"{cut if lines else 'cat'} <{folder.parent}/{text}.txt"
                 f" | shuffle-split --unit {'line' if kind == 'line' else 'document'} {shards}/{name}"
                 f" && pack-tokens --tokenizer {folder}/tokenizer --unit {kind} --max-seq-length {length}"
                 f" {shards}/{name}.safetensors <{shards}/{name}/train-000.txt && rm -r {shards}/{name}"
@@ -206,10 +211,10 @@ def evaluate(folder, args, data):
     valid = prepare_shards(data, "line", 128) / "valid.safetensors"
     found["validation loss"] = tool(f"eval-mlm --json {model} {valid} --max-tokens {args.eval_tokens}")["loss"]
     if args.sweep == "compare":
-        pairs = tool(f"eval-mlm --json {model} --pairs {ROOT}/data/sample/minimal-pairs.tsv")["pairs"]
-        found["minimal pairs"] = pairs[-1]["accuracy"]
+        pairs = tool(f"eval-mlm --json {model} --pairs {ROOT}/data/sample/minimal-pairs.tsv")
+        found["minimal pairs"] = pairs["metrics"]["accuracy"]["mean"]
         similarity = tool(f"eval-mlm --json {model} --similarity {args.tasks}/jsts/valid.jsonl")
-        found["similarity"] = similarity["spearman"]
+        found["similarity"] = similarity["metrics"]["spearman"]["mean"]
     for task in filter(None, args.eval_tasks.split(",")):
         made = tool(f"finetune {model} {task} --tasks {args.tasks} {args.finetune}")
         found[task] = next(iter(made["metrics"].values()))["mean"]
@@ -277,8 +282,7 @@ def main():
     shape = shape | {"max_position_embeddings": 512}
     if args.model:
         shape = json.loads(Path(args.model).read_text())
-    data = args.out / f"data-{args.vocab_size}"
-    prepare_text(data, args.vocab_size)
+    data = prepare_text(args.out, args.vocab_size)
     for name in args.only or recipes:
         folder, result = train(name, args, base | recipes[name], shape, data)
         made = folder / f"result-{hashlib.sha256((args.eval_tasks + args.finetune).encode()).hexdigest()[:8]}.json"

@@ -4,6 +4,7 @@ import math
 import os
 
 from suzuri.evaluation.tasks import TASKS, show
+from suzuri.training.metrics import SNAPSHOTS
 
 BASELINES = ("random weights", "bag of words")
 
@@ -12,7 +13,12 @@ def row_of(result: dict) -> str:
     """The row that a result of bin/finetune or bin/eval-mlm belongs to."""
     if result["weights"] is None:
         return "bag of words"
-    return "random weights" if result["weights"] == "random" else os.path.basename(os.path.normpath(result["model"]))
+    if result["weights"] == "random":
+        return "random weights"
+    *_, name = before = os.path.normpath(result["model"]).split(os.sep)
+    if before[-2:-1] == [SNAPSHOTS]:
+        name = f"{before[-3]} after {int(name):,} tokens"
+    return name
 
 
 def variance(found: dict) -> float:

@@ -9,6 +9,7 @@ from suzuri.evaluation import results_table
 from suzuri.report import data_reader
 from suzuri.report.formats import figure, percent, table, table_of_columns
 from suzuri.report.plots import Plot
+from suzuri.training.metrics import SNAPSHOTS
 
 # A key of metrics.jsonl, the title of its plot, its unit.
 CURVES = (
@@ -90,7 +91,28 @@ def evaluation_blocks(data: str) -> list:
         "mean ± deviation over the seeds, and the standard error (SE) that comes from the choice of the examples. A "
         "figure is marked unless it is above each baseline by two standard errors of the difference."
     )
-    return [*blocks, ("heading", "Tasks"), ("text", about), task_table(tasks, os.path.join(data, "eval"))]
+    curves = task_curves(tasks, data_reader.models(data))
+    return [*blocks, ("heading", "Tasks"), ("text", about), task_table(tasks, os.path.join(data, "eval")), *curves]
+
+
+def task_curves(results: list[dict], models: list[data_reader.Model]) -> list:
+    """Scores against the tokens seen, of the snapshots of a model and of the model itself."""
+    plots, trained = [], [result for result in results if result["weights"] == "pre-trained"]
+    for model in models:
+        series = {}
+        for result in trained:
+            parent, name = os.path.split(os.path.normpath(result["model"]))
+            if os.path.basename(parent) == SNAPSHOTS and os.path.basename(os.path.dirname(parent)) == model.name:
+                tokens = int(name)
+            elif name == model.name and model.counts:
+                tokens = model.counts["tokens seen"]
+            else:
+                continue
+            metric, score = next(iter(result["metrics"].items()))
+            series.setdefault(f"{result['task']} {metric}", []).append((tokens, score["mean"]))
+        curves = {name: tuple(zip(*sorted(points), strict=True)) for name, points in series.items() if len(points) > 1}
+        plots += [Plot(f"{model.name}: tasks", "tokens", "score", curves)] if curves else []
+    return [("plots", plots)] if plots else []
 
 
 def task_table(results: list[dict], room: str) -> tuple[str, dict]:

@@ -11,6 +11,7 @@ from suzuri.files import named, open_named
 from suzuri.progress import note
 
 FILE, EVENTS = "metrics.jsonl", "runs"
+SNAPSHOTS = "snapshots"  # the model after so many tokens each, for curves over more than the loss
 
 
 class Metrics:

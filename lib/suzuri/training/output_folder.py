@@ -18,12 +18,11 @@ from suzuri.progress import note
 from suzuri.shards.checksums import check_sums
 from suzuri.tokenizer.untrusted import weights_files
 from suzuri.training import checkpoint
-from suzuri.training.metrics import EVENTS, FILE
+from suzuri.training.metrics import EVENTS, FILE, SNAPSHOTS
 from suzuri.training.recipe import DEFAULTS
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "run.json"  # beside the checkpoints: the settings that they were made with
-SNAPSHOTS = "snapshots"  # the model after so many tokens, each an ordinary model folder
 SUMS = "shards.json"  # beside it: the sums of the shards, as check_sums() gives them
 
 # Settings that --from may change in the course of a run: they do not decide which tokens a step sees, nor which numbers
