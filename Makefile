@@ -29,7 +29,8 @@ DATA ?= $(ROOT)/data#                           where everything is made
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
-UNIT ?= line#                                   what a sequence holds: line, a sentence; document, sentences of one
+# What a sequence holds: line, a sentence; document, sentences of one; window, the same with a [SEP] after each.
+UNIT ?= line
 MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
 MAX_CHARS ?= 1000#                              and of the longest
 SORT_MEMORY ?= 1G#                              memory of shuffle-split, and of each map-text and reduce-text
@@ -158,13 +159,16 @@ else
   read-jawiki = fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) -
 endif
 
+TEXT_UNIT = $(patsubst window,document,$(UNIT))
+
 # The tail of the three pipes below. $(1): their source; $(2): how much of it shuffle-split takes, into how many files.
 # The result gets its name only if all programs of the pipe, not just the last, have succeeded ($(FULL)).
 define split-filter-shuffle
 split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 | filter-sentences --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
     --stats $(STATS)/filter-sentences.json --dropped $(STATS)/dropped.tsv \
-| shuffle-split --seed $(SEED) --unit $(UNIT) --memory $(SORT_MEMORY) --jobs $(JOBS) $(addprefix --source ,$(1)) $(2) \
+| shuffle-split --seed $(SEED) --unit $(TEXT_UNIT) --memory $(SORT_MEMORY) --jobs $(JOBS) \
+    $(addprefix --source ,$(1)) $(2) \
     --counts $(STATS)/split-sentences.json --counts $(STATS)/filter-sentences.json --unfinished $(@D) $(FULL)
 @finish-folder $(@D)
 endef
@@ -215,7 +219,7 @@ $(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
 	@mkdir -p $@
 
 $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
-	@$(launched)map-text --seed $(SEED) --unit $(UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
+	@$(launched)map-text --seed $(SEED) --unit $(TEXT_UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
 	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(notdir $(@D))) $< $(attempt) $(arrived)
 
 # All maps of a corpus, and nothing else: what is left of a file that is gone, or of an attempt, is removed.
@@ -232,7 +236,7 @@ $(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/
 $(MAPPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RANGES.$$*) $(DATA)/.stamps/text-% | $(VENV)
 	@rm -f $(filter-out $(RANGES.$*),$(wildcard $(DATA)/pieces/ranges/$*/*))
 	@mkdir -p $(DATA)/text
-	@shuffle-split --seed $(SEED) --unit $(UNIT) --jobs $(JOBS) --shards $(NUM_FILES) \
+	@shuffle-split --seed $(SEED) --unit $(TEXT_UNIT) --jobs $(JOBS) --shards $(NUM_FILES) \
 	  --valid-fraction $(VALIDATION_FRACTION) --maps $(MAPS)/$* --ranges $(DATA)/pieces/ranges/$* \
 	  --source $(RAW.$*) $(@D)
 	@rm -r $(DATA)/pieces/ranges/$*
