@@ -159,6 +159,9 @@ def _run_until(step, function):
     os._exit(0)
 
 
+SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
+
+
 def cpu_seconds():
     """CPU time of all processes that this one has started and waited for; other work does not affect it."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -4,6 +4,7 @@ import functools
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -96,7 +97,7 @@ def fork_server():
     return context
 
 
-def start(*args):
+def start(*args, env=None):
     """train-mlm with these arguments in its own process, forked from one that has imported torch already.
 
     Returns the process; its stderr goes to the file `process.stderr_path`.
@@ -104,7 +105,7 @@ def start(*args):
     context = fork_server()
     fd, path = tempfile.mkstemp(prefix="stderr-", dir=os.path.dirname(args[0]))
     os.close(fd)
-    process = context.Process(target=warm.main, args=("train-mlm", [str(a) for a in args], {2: path}))
+    process = context.Process(target=warm.main, args=("train-mlm", [str(a) for a in args], {2: path}, None, env))
     process.stderr_path = path
     process.start()
     return process
@@ -129,6 +130,18 @@ def run(*args, status=0):
     os.unlink(process.stderr_path)
     assert process.exitcode == status, stderr
     return stderr
+
+
+def run_ranks(world, *args):
+    """Run train-mlm to its end as `world` ranks, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    env = {"WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    ranks = [start(*args, env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(world)]
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0] * world, "\n".join(map(stderr_of, ranks))
 
 
 def run_warm(tool, *args, stdin=b"", status=0, cwd=None):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import run_warm
 from suzuri.errors import DataError
 from suzuri.evaluation.entity_tags import entities_of, tag
 from suzuri.evaluation.features import Features, best_answer, predictions_of, windows
@@ -453,13 +454,13 @@ def test_rates_that_are_not_rates(run_tool, tmp_path, rates):
         (("jsts", "--max-valid", 1), "jsts: a correlation needs validation examples with different labels; use more"),
     ],
 )
-def test_too_few_examples(run_tool, finetune, tmp_path, trained, options, said):  # noqa: F811
+def test_too_few_examples(finetune, tmp_path, trained, options, said):  # noqa: F811
     write_task(tmp_path, "jsts", [1, 2, 3], [1, 2, 3])
     write_task(tmp_path, "jsick", ["yes"], ["yes", "no", "no"])
     folder = tmp_path / "model"
     shutil.copytree(trained["char"], folder)
     (folder / "config.json").write_text('{"model_type": "bert"}')
-    stderr = run_tool("finetune", folder, options[0], "--tasks", tmp_path, *options[1:], status=1).stderr
+    stderr = run_warm("finetune", folder, options[0], "--tasks", tmp_path, *options[1:], status=1).stderr
     assert said in stderr.decode().splitlines()[-1] and b"Traceback" not in stderr
 
 

@@ -19,6 +19,7 @@ import kernels_on_cpu
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import SLOW
 from small_runs import in_process, make_inputs, run
 from suzuri.errors import DataError
 from suzuri.training.attention import GROUPED, NESTED, VARLEN, choose_attention
@@ -125,7 +126,7 @@ def test_one_compilation_for_thirty_batches(make_runner):
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 
 
-@pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
+@SLOW
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs g++")
 def test_the_real_compiler_keeps_no_fp32_logits(make_runner):
     """Through Inductor: the losses of the eager model, and no buffer [predictions, vocabulary] in fp32."""

@@ -178,18 +178,12 @@ def test_the_model_works_in_transformers_alone(built):
 
 
 # A file of each stage, finished or not, in the order in which they appear.
-STAGES = [
-    "text/cc100-ja*",
-    "text/jawiki*",
-    "tokenizer*",
-    "shards/jawiki/*",
-    "models/demo-cc100-ja*/c*",  # checkpoints or, at the end, config.json
-    "models/demo-jawiki*/*",
-]
+# Some of them: make test-faults kills the chain at more places.
+STAGES = ["text/jawiki*", "shards/jawiki/*", "models/demo-cc100-ja*/c*"]  # c: checkpoints or, at the end, config.json
 
 
 def test_killed_and_made_again(built, tmp_path):
-    """kill -9 of the whole run in every stage; the final result is that of an undisturbed run."""
+    """kill -9 of the whole run in several stages; the final result is that of an undisturbed run."""
     data, variables = built
     command = ["make", "-C", str(ROOT), "all", f"DATA={tmp_path}/data", *variables[1:]]
     draw = random.Random(0)

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SLOW
 from small_runs import write_shard, write_tokenizer
-from test_train_mlm import SLOW
 
 
 @SLOW

@@ -16,6 +16,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import SLOW
 from huggingface_hub.repocard import REGEX_YAML_BLOCK, ModelCard
 from safetensors.torch import load_file
 from small_runs import (
@@ -23,6 +24,7 @@ from small_runs import (
     in_process,
     make_inputs,
     run,
+    run_warm,
     start,
     stderr_of,
     wait_for,
@@ -100,7 +102,7 @@ def test_same_run_same_bytes(finished, tmp_path):
     assert weights(tmp_path / "other") != weights(folder / "out")
 
 
-def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
+def test_transformers_loads_it_and_has_the_same_loss(finished):
     """AutoModelForMaskedLM on the folder, eval-mlm and the run's last evaluation agree."""
     from suzuri.training.masking import IGNORED
     from suzuri.training.validation import masked_batches
@@ -122,7 +124,7 @@ def test_transformers_loads_it_and_has_the_same_loss(finished, run_tool):
                 total, count = total + loss.item() * n, count + n
     last = lines_of(folder / "out")[-1]
     assert abs(total / count - last["eval_loss"]) < 1e-5
-    found = run_tool("eval-mlm", folder / "out", folder / "valid.safetensors", "--max-tokens", 1000, "--json").stdout
+    found = run_warm("eval-mlm", folder / "out", folder / "valid.safetensors", "--max-tokens", 1000, "--json").stdout
     assert abs(json.loads(found)["loss"] - last["eval_loss"]) < 1e-5
 
 
@@ -163,7 +165,6 @@ def test_killed_when_all_but_renamed(finished, tmp_path):
     assert weights(copy / "out") == weights(finished[0] / "out")
 
 
-SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
 KILLS = int(os.environ.get("SUZURI_KILLS", 2))
 
 
@@ -781,7 +782,7 @@ def test_speed_is_that_of_training_alone(tmp_path):
 
 
 @pytest.mark.parametrize("model, kind", [("bert", "wordpiece"), ("modernbert", "char"), ("roberta", "unigram")])
-def test_the_card_of_a_model(tmp_path, trained, run_tool, model, kind):  # noqa: F811
+def test_the_card_of_a_model(tmp_path, trained, run_tool, model, kind, monkeypatch, capsys):  # noqa: F811
     """Its front matter is the Hub's, its sources are those of the manifests, and its example works when pasted."""
     text = "硯で墨をする。\n日本の首都は東京である。\n" * 40
     folder = tmp_path / "text"
@@ -805,5 +806,6 @@ def test_the_card_of_a_model(tmp_path, trained, run_tool, model, kind):  # noqa:
     assert found["license"] == "cc-by-sa-4.0" and found["language"] == "ja" and found["mask_token"] == "[MASK]"
     assert REGEX_YAML_BLOCK.search(content) and ModelCard(str(card)).data.to_dict() == found
     (code,) = re.findall(r"```python\n(.*?)```", content, re.S)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
-    assert done.returncode == 0 and "'token_str'" in done.stdout, done.stderr
+    monkeypatch.chdir(tmp_path / "out")
+    exec(code, {})
+    assert "'token_str'" in capsys.readouterr().out

@@ -1,11 +1,9 @@
 """Muon together with AdamW, and a masking rate that changes for the end of a run."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from small_runs import environment, in_process, make_inputs, run
+from small_runs import in_process, make_inputs, run, run_ranks
 from suzuri.training.optimizer import hidden_matrices, make_optimizers
 from suzuri.training.recipe import DEFAULTS
 from test_train_mlm import lines_of, weights, without_speed
@@ -113,14 +111,9 @@ def test_initializer_range_can_be_set(tmp_path):
     assert stds["0.3"] == pytest.approx(15 * stds["0.02"], rel=0.01)
 
 
-def test_muon_under_torchrun_follows_one_process(tmp_path, bin_dir):
+def test_muon_on_two_ranks_follows_one_process(tmp_path):
     """Sums in another order, rounded to bf16 inside Muon: close, not equal."""
     run(*make_inputs(tmp_path / "one"), *BOTH)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, bin_dir / "train-mlm", *map(str, make_inputs(tmp_path / "two")), *BOTH],
-        capture_output=True, text=True, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_ranks(2, *make_inputs(tmp_path / "two"), *BOTH)
     one, two = ([line["loss"] for line in lines_of(tmp_path / n / "out") if "loss" in line] for n in ("one", "two"))
     assert one[0] == pytest.approx(two[0], abs=1e-2) and one == pytest.approx(two, abs=3e-2)

@@ -18,12 +18,13 @@ if "pytest" not in sys.modules:  # in the process to fork from
     import transformers.models.bert.modeling_bert  # noqa: F401
 
 
-def main(tool, args, files, cwd=None):
+def main(tool, args, files, cwd=None, env=None):
     """bin/TOOL with `args`. `files`: {file descriptor: path}, for those of 0, 1, 2 that are not to be inherited.
 
     For train-mlm, an argument DIE_AFTER=n kills it right after step n, THREADS=n gives torch n threads instead of one.
     """
     assert os.getpid() != IMPORTED_IN, "not forked from the process that has imported torch"
+    os.environ.update(env or {})
     if cwd:
         os.chdir(cwd)
     for fd, path in files.items():

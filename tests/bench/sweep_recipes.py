@@ -29,6 +29,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -116,6 +117,7 @@ COMPARE = {
     "windows, chunks of 8,192 tokens": {"unit": "window"},
     "windows of 4 sentences, shuffled": {"unit": "window-4"},
     "windows of 8 sentences, shuffled, of 256 tokens": {"unit": "window-8", "length": 256},
+    "windows of 4 sentences, shuffled, a quarter of them two sentences twice": {"unit": "window-4-4"},
     "documents": {"unit": "document", "chunk_tokens": 1024},
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
@@ -147,17 +149,31 @@ def prepare_text(out, vocab_size):
     return folder
 
 
+# Documents as windows of n lines, each a document; one in `every` of them is its first half, twice.
+WINDOWS_OF = """
+function flush() {
+  if (every && k == n && ++windows % every == 0) for (i = n / 2 + 1; i <= n; i++) line[i] = line[i - n / 2]
+  for (i = 1; i <= k; i++) print line[i]
+  if (k) print ""
+  k = 0
+}
+!NF { flush(); next }
+k == n { flush() }
+{ line[++k] = $0 }
+END { flush() }
+"""
+
+
 def prepare_shards(folder, unit, length):
     """A folder of shards, train-000 and valid, whose sequences hold `unit` in at most `length` tokens."""
     shards = folder / f"{unit}-{length}"
     if not (shards / "valid.safetensors").exists():
         shards.mkdir(exist_ok=True)
-        kind, _, lines = unit.partition("-")
-        # A blank line after every so many lines makes many small documents of one.
-        cut = f"awk -v n={lines} '!NF {{ k = 0 }} NF && k == n {{ print \"\"; k = 0 }} {{ print; k += NF > 0 }}'"
+        kind, lines, repeated = (*unit.split("-"), "", "")[:3]
         for name, text in ("train-000", "text"), ("valid", "other"):
             bash(
-                f"{cut if lines else 'cat'} <{folder.parent}/{text}.txt"
+                f"{f'awk -v n={lines} -v every={repeated or 0} {shlex.quote(WINDOWS_OF)}' if lines else 'cat'}"
+                f" <{folder.parent}/{text}.txt"
                 f" | shuffle-split --unit {'line' if kind == 'line' else 'document'} {shards}/{name}"
                 f" && pack-tokens --tokenizer {folder}/tokenizer --unit {kind} --max-seq-length {length}"
                 f" {shards}/{name}.safetensors <{shards}/{name}/train-000.txt && rm -r {shards}/{name}"
