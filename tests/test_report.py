@@ -17,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -613,9 +614,10 @@ def test_a_page_that_is_wrong_would_be_seen(browser, written, tmp_path):
     )
     (tmp_path / "bad.html").write_text(bad)
     show(browser, (tmp_path / "bad.html").as_uri(), 375)
-    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+    entries = []  # they come when the browser has time to send them
+    wait_for(lambda: entries.extend(browser.get_log("browser")) or "Content Security Policy" in str(entries))
     assert browser.execute_script("return document.documentElement.scrollWidth") > 375
-    assert browser.execute_script("return [...document.images].some(i => i.naturalWidth === 0)")
+    wait_for(lambda: browser.execute_script("return [...document.images].some(i => i.complete && !i.naturalWidth)"))
 
 
 def test_terminal_twin_has_no_pictures_and_no_wide_lines_of_padding(markdown):

@@ -119,6 +119,9 @@ COMPARE = {
     "windows of 8 sentences, shuffled, of 256 tokens": {"unit": "window-8", "length": 256},
     "windows of 4 sentences, shuffled, a quarter of them two sentences twice": {"unit": "window-4-4"},
     "documents": {"unit": "document", "chunk_tokens": 1024},
+    "modernbert": {"modernbert": True},
+    "modernbert, windows": WINDOWS | {"modernbert": True},
+    "embeddings not tied": {"model.tie_word_embeddings": False},
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
 SWEEPS = {
@@ -185,6 +188,9 @@ def train(name, args, given, shape, data):
     """Train by a recipe, or continue -> (its folder, {name, seed, curve [(tokens, validation loss)], flops, …})."""
     unit, length = given.pop("unit", "line"), given.pop("length", 128)
     shape = shape | given.pop("model", {})
+    if given.pop("modernbert", False):  # its gated MLP has three matrices where bert's has two
+        shape |= {"model_type": "modernbert", "intermediate_size": shape["intermediate_size"] * 2 // 3}
+        shape["global_attn_every_n_layers"] = 2
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
     shards = prepare_shards(data, unit, length)
     steps = args.tokens // given["batch_tokens"]
