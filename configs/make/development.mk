@@ -4,8 +4,9 @@
   test-container test-cluster
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
+# A process more than cores: tests wait for other processes much of the time.
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
+	@$(clean_env) $(PYTHON) -m pytest -q -n $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
 # Every fault, with a table at the end; make test injects those that are fast.
 test-faults: $(ROOT)/.venv/installed-dev.txt
 	@$(clean_env) FAULTS=all $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal tests/faults $(PYTEST_ARGS)
