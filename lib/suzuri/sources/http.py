@@ -379,8 +379,7 @@ def check_sha256(url: str, digest, expected: str | None) -> None:
 def list_folder(url: str, **options) -> dict[str, str]:
     """{name: address} of what is in a folder; names of folders end with `/`. `url`: an index page, or a local folder.
 
-    >>> list_folder("https://…/20261115/index_name=jawiki_content/")
-    {'_SUCCESS': 'https://…/_SUCCESS', 'jawiki_content-20261115-00000.json.bz2': 'https://…', …}
+    Of …/20261115/index_name=jawiki_content/: {"_SUCCESS": "https://…/_SUCCESS", …}.
     """
     path = local_path(url)
     if path is not None:
