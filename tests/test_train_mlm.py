@@ -223,8 +223,9 @@ def test_snapshots_are_models_and_survive_a_kill(tmp_path):
         if checkpoint.step_of(str(path)) > 3:
             path.unlink()
     (part / "snapshots/000000002000.part").mkdir()
+    (part / "snapshots/mine").write_text("notes")  # not ours: it stays
     run(*args)
-    assert sorted(os.listdir(tmp_path / "killed/out/snapshots")) == names
+    assert sorted(os.listdir(tmp_path / "killed/out/snapshots")) == [*names, "mine"]
     for name in names:
         for file in ("model.safetensors", "config.json"):
             found = tmp_path / "killed/out/snapshots" / name / file

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -233,7 +234,8 @@ class OutputFolder:
         """Remove the snapshots after more than `tokens` tokens, which the run makes again, and what is unfinished."""
         snapshots = os.path.join(self.part, SNAPSHOTS)
         for name in os.listdir(snapshots) if os.path.isdir(snapshots) else ():
-            if name.endswith(".part") or int(name) > tokens:
+            made = re.fullmatch(r"(\d{12})(\.part)?", name)
+            if made and (made[2] or int(made[1]) > tokens):
                 shutil.rmtree(os.path.join(snapshots, name))
 
     def finish(
