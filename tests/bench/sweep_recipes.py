@@ -14,7 +14,8 @@ training text. With --eval-tasks each model is also fine-tuned (bin/finetune). "
 (model.flops) relative to that of the first recipe, "time" that of its training.
 
 Works in --out: data-*/ (shards, made once), runs/KEY/ (models, curves, results) and SWEEP.md, a table of all finished
-runs. What exists is not made again, so a stopped sweep continues and --only NAME or --seed N adds to it.
+runs. What exists is not made again, so a stopped sweep continues and --only NAME or --seed N adds to it. Give each
+--model and --vocab-size an --out of its own: the table does not tell them apart.
 
 The default models are small enough for two CPU cores, and say little about large ones. The second example is for a
 GPU.
@@ -33,7 +34,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,13 +44,12 @@ DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve(
 sys.path.insert(0, str(ROOT / "lib"))
 
 from suzuri.cli import count  # noqa: E402
+from suzuri.evaluation.tasks import TASKS  # noqa: E402
 from suzuri.shards.shard_file import Shard  # noqa: E402
 from suzuri.training.model import flops  # noqa: E402
 from transformers import AutoModelForMaskedLM  # noqa: E402
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
-# As many parameters in as many layers: modernbert's gated MLP has three matrices where bert's has two.
-SMALL_MODERNBERT = SMALL | {"model_type": "modernbert", "intermediate_size": 256, "global_attn_every_n_layers": 2}
 
 SUZURI = {
     "chunk_tokens": 2048,  # at least two per step even for the smallest batch: one per core
@@ -93,8 +92,8 @@ LOSS = {
     "Muon": {"optim": "muon"},
     "Muon, learning rate 4e-3": {"optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 8e-3": {"optim": "muon", "learning_rate": 8e-3},
-    "modernbert": {"model": SMALL_MODERNBERT},
-    "modernbert, Muon, learning rate 4e-3": {"model": SMALL_MODERNBERT, "optim": "muon", "learning_rate": 4e-3},
+    "modernbert": {"modernbert": True},
+    "modernbert, Muon, learning rate 4e-3": {"modernbert": True, "optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 4e-3, masking 30 %, the last tenth 15 %": {
         "optim": "muon",
         "learning_rate": 4e-3,
@@ -117,7 +116,6 @@ COMPARE = {
     "windows, chunks of 8,192 tokens": {"unit": "window"},
     "windows of 4 sentences, shuffled": {"unit": "window-4"},
     "windows of 8 sentences, shuffled, of 256 tokens": {"unit": "window-8", "length": 256},
-    "windows of 4 sentences, shuffled, a quarter of them two sentences twice": {"unit": "window-4-4"},
     "documents": {"unit": "document", "chunk_tokens": 1024},
     "modernbert": {"modernbert": True},
     "modernbert, windows": WINDOWS | {"modernbert": True},
@@ -130,8 +128,9 @@ SWEEPS = {
 }
 
 
-def bash(command):
-    subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, env={**os.environ, "PATH": path()})
+def bash(command, **options):
+    env = {**os.environ, "PATH": path()}
+    return subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True, env=env, **options)
 
 
 def path():
@@ -152,19 +151,8 @@ def prepare_text(out, vocab_size):
     return folder
 
 
-# Documents as windows of n lines, each a document; one in `every` of them is its first half, twice.
-WINDOWS_OF = """
-function flush() {
-  if (every && k == n && ++windows % every == 0) for (i = n / 2 + 1; i <= n; i++) line[i] = line[i - n / 2]
-  for (i = 1; i <= k; i++) print line[i]
-  if (k) print ""
-  k = 0
-}
-!NF { flush(); next }
-k == n { flush() }
-{ line[++k] = $0 }
-END { flush() }
-"""
+# A blank line after every n lines: documents become windows that are shuffled one by one.
+WINDOWS_OF = '!NF { k = 0 } NF && k == n { print ""; k = 0 } { print; k += NF > 0 }'
 
 
 def prepare_shards(folder, unit, length):
@@ -172,10 +160,10 @@ def prepare_shards(folder, unit, length):
     shards = folder / f"{unit}-{length}"
     if not (shards / "valid.safetensors").exists():
         shards.mkdir(exist_ok=True)
-        kind, lines, repeated = (*unit.split("-"), "", "")[:3]
+        kind, _, lines = unit.partition("-")
         for name, text in ("train-000", "text"), ("valid", "other"):
             bash(
-                f"{f'awk -v n={lines} -v every={repeated or 0} {shlex.quote(WINDOWS_OF)}' if lines else 'cat'}"
+                f"{f'awk -v n={lines} {shlex.quote(WINDOWS_OF)}' if lines else 'cat'}"
                 f" <{folder.parent}/{text}.txt"
                 f" | shuffle-split --unit {'line' if kind == 'line' else 'document'} {shards}/{name}"
                 f" && pack-tokens --tokenizer {folder}/tokenizer --unit {kind} --max-seq-length {length}"
@@ -187,8 +175,7 @@ def prepare_shards(folder, unit, length):
 def train(name, args, given, shape, data):
     """Train by a recipe, or continue -> (its folder, {name, seed, curve [(tokens, validation loss)], flops, …})."""
     unit, length = given.pop("unit", "line"), given.pop("length", 128)
-    shape = shape | given.pop("model", {})
-    if given.pop("modernbert", False):  # its gated MLP has three matrices where bert's has two
+    if given.pop("modernbert", False):  # as many parameters: its gated MLP has three matrices where bert's has two
         shape |= {"model_type": "modernbert", "intermediate_size": shape["intermediate_size"] * 2 // 3}
         shape["global_attn_every_n_layers"] = 2
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
@@ -227,28 +214,28 @@ def train(name, args, given, shape, data):
     return folder, result | {"seconds": args.tokens / statistics.median(speeds)}
 
 
-def evaluate(folder, args, data):
-    """{column: figure} of a trained model."""
-    model, found = folder / "model", {}
+def evaluate(folder, args, data, found):
+    """{column: figure} of a trained model; those in `found` are not made again."""
+    model = folder / "model"
     valid = prepare_shards(data, "line", 128) / "valid.safetensors"
-    found["validation loss"] = tool(f"eval-mlm --json {model} {valid} --max-tokens {args.eval_tokens}")["loss"]
+    pairs, similar = f"--pairs {ROOT}/data/sample/minimal-pairs.tsv", f"--similarity {args.tasks}/jsts/valid.jsonl"
+    columns = {"validation loss": (f"eval-mlm --json {model} {valid} --max-tokens {args.eval_tokens}", "loss")}
     if args.sweep == "compare":
-        pairs = tool(f"eval-mlm --json {model} --pairs {ROOT}/data/sample/minimal-pairs.tsv")
-        found["minimal pairs"] = pairs["metrics"]["accuracy"]["mean"]
-        similarity = tool(f"eval-mlm --json {model} --similarity {args.tasks}/jsts/valid.jsonl")
-        found["similarity"] = similarity["metrics"]["spearman"]["mean"]
+        columns |= {"minimal pairs": (f"eval-mlm --json {model} {pairs}", "accuracy")}
+        columns |= {"similarity": (f"eval-mlm --json {model} {similar}", "spearman")}
     for task in filter(None, args.eval_tasks.split(",")):
-        made = tool(f"finetune {model} {task} --tasks {args.tasks} {args.finetune}")
-        found[task] = next(iter(made["metrics"].values()))["mean"]
+        command = f"finetune {model} {task} --tasks {args.tasks} {args.finetune}"
+        columns[f"{task} {args.finetune}".strip()] = command, TASKS[task].metrics[0]
+    for column, (command, figure) in columns.items():
+        if column not in found:
+            made = tool(command)
+            found |= {column: made[figure] if figure in made else made["metrics"][figure]["mean"]}
     return found
 
 
 def tool(command):
     """The JSON object that a command prints."""
-    bash(f"{command} >{(made := Path(tempfile.mkstemp()[1]))}")
-    found = json.loads(made.read_text())
-    made.unlink()
-    return found
+    return json.loads(bash(command, stdout=subprocess.PIPE).stdout)
 
 
 def tokens_to_reach(curve, loss):
@@ -306,11 +293,11 @@ def main():
         shape = json.loads(Path(args.model).read_text())
     data = prepare_text(args.out, args.vocab_size)
     for name in args.only or recipes:
-        folder, result = train(name, args, base | recipes[name], shape, data)
-        made = folder / f"result-{hashlib.sha256((args.eval_tasks + args.finetune).encode()).hexdigest()[:8]}.json"
-        if not made.exists():
-            made.write_text(json.dumps(result | {"scores": evaluate(folder, args, data)}) + "\n")
-        results = [json.loads(path.read_text()) for path in sorted(args.out.glob("runs/*/result-*.json"))]
+        folder, result = train(name, args, base | recipes[name], dict(shape), data)
+        made = folder / "result.json"
+        known = json.loads(made.read_text())["scores"] if made.exists() else {}
+        made.write_text(json.dumps(result | {"scores": evaluate(folder, args, data, known)}) + "\n")
+        results = [json.loads(path.read_text()) for path in sorted(args.out.glob("runs/*/result.json"))]
         text = "".join(table([r for r in results if r["sweep"] == args.sweep], recipes))
         (args.out / f"{args.sweep}.md").write_text(text)
     print(text)
