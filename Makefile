@@ -29,7 +29,7 @@ DATA ?= $(ROOT)/data#                           where everything is made
 
 JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
-# What a sequence holds: line, a sentence; document, sentences of one; window, the same with a [SEP] after each.
+# What a sequence holds: a sentence (line), or sentences of one document (document; window: with a [SEP] after each).
 UNIT ?= line
 MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
 MAX_CHARS ?= 1000#                              and of the longest
@@ -159,6 +159,7 @@ else
   read-jawiki = fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) -
 endif
 
+# Windows are cut when they are packed: what is shuffled is the documents.
 TEXT_UNIT = $(patsubst window,document,$(UNIT))
 
 # The tail of the three pipes below. $(1): their source; $(2): how much of it shuffle-split takes, into how many files.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import unicodedata
 from itertools import pairwise
 
@@ -127,6 +128,12 @@ def test_scores():
     assert correlations(x, y)["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert correlations(x, y)["spearman"] == pytest.approx(0.8)  # 1 - 6·2 / (4·15)
     assert correlations(x, [1.0] * 4) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_correlations_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(DataError, match=r"scipy: not installed: .*requirements-eval\.txt"):
+        correlations([1.0, 2.0], [1.0, 2.0])
 
 
 def test_standard_errors_are_those_of_the_textbook():

@@ -15,10 +15,21 @@ def row_of(result: dict) -> str:
         return "bag of words"
     if result["weights"] == "random":
         return "random weights"
-    *_, name = before = os.path.normpath(result["model"]).split(os.sep)
-    if before[-2:-1] == [SNAPSHOTS]:
-        name = f"{before[-3]} after {int(name):,} tokens"
-    return name
+    model, tokens = model_of(result)
+    return model if tokens is None else f"{model} after {tokens:,} tokens"
+
+
+def model_of(result: dict) -> tuple[str, int | None]:
+    """(the name of the model, and if it is a snapshot, after how many tokens) of a result.
+
+    >>> model_of({"model": "models/mini/snapshots/000001000000"}), model_of({"model": "models/mini/"})
+    (('mini', 1000000), ('mini', None))
+    """
+    parent, name = os.path.split(os.path.normpath(result["model"]))
+    model, folder = os.path.split(parent)
+    if folder == SNAPSHOTS and name.isdecimal():
+        return os.path.basename(model), int(name)
+    return name, None
 
 
 def variance(found: dict) -> float:

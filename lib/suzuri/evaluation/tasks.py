@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from suzuri.environment import install
 from suzuri.errors import DataError
 
 MARKER = " [SEP] "  # between the title and the text of a JSQuAD context
@@ -168,7 +169,10 @@ def score(task: Task, examples: list[dict], predictions: list) -> dict[str, floa
 
 def correlations(labels: list[float], predictions: list[float]) -> dict[str, float]:
     """Pearson's and Spearman's; 0 if all predictions, or all labels, are the same."""
-    from scipy.stats import pearsonr, spearmanr
+    try:
+        from scipy.stats import pearsonr, spearmanr
+    except ModuleNotFoundError:
+        raise DataError("scipy", f"not installed: {install('requirements-eval.txt')}") from None
 
     if len(set(predictions)) < 2 or len(set(labels)) < 2:
         return {"pearson": 0.0, "spearman": 0.0}

@@ -9,7 +9,6 @@ from suzuri.evaluation import results_table
 from suzuri.report import data_reader
 from suzuri.report.formats import figure, percent, table, table_of_columns
 from suzuri.report.plots import Plot
-from suzuri.training.metrics import SNAPSHOTS
 
 # A key of metrics.jsonl, the title of its plot, its unit.
 CURVES = (
@@ -101,15 +100,11 @@ def task_curves(results: list[dict], models: list[data_reader.Model]) -> list:
     for model in models:
         series = {}
         for result in trained:
-            parent, name = os.path.split(os.path.normpath(result["model"]))
-            if os.path.basename(parent) == SNAPSHOTS and os.path.basename(os.path.dirname(parent)) == model.name:
-                tokens = int(name)
-            elif name == model.name and model.counts:
-                tokens = model.counts["tokens seen"]
-            else:
-                continue
-            metric, score = next(iter(result["metrics"].items()))
-            series.setdefault(f"{result['task']} {metric}", []).append((tokens, score["mean"]))
+            name, tokens = results_table.model_of(result)
+            tokens = tokens or model.counts.get("tokens seen")
+            if name == model.name and tokens:
+                metric, score = next(iter(result["metrics"].items()))
+                series.setdefault(f"{result['task']} {metric}", []).append((tokens, score["mean"]))
         curves = {name: tuple(zip(*sorted(points), strict=True)) for name, points in series.items() if len(points) > 1}
         plots += [Plot(f"{model.name}: tasks", "tokens", "score", curves)] if curves else []
     return [("plots", plots)] if plots else []
