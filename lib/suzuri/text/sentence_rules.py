@@ -83,7 +83,7 @@ def rule(pattern: str, *examples: str, unless: Iterable[Rule] = ()) -> Rule:
 def words(listed: str, *templates: str) -> tuple[Rule, ...]:
     """A rule for each word. Its examples are the templates, with the word in the place of {}.
 
-    >>> words("のち[にの]", "「行く。」|{}") == (rule("のちに", "「行く。」|のちに"), rule("のちの", "「行く。」|のちの"))
+    >>> words("のち[にの]", "|{}") == (rule("のちに", "|のちに"), rule("のちの", "|のちの"))
     True
     """
     found = []
