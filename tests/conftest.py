@@ -23,6 +23,12 @@ sys.path.insert(0, str(ROOT / "lib"))
 # A busy machine is not an error: no deadline for a single example, a generous one for what may hang.
 hypothesis.settings.register_profile("suzuri", deadline=None)
 hypothesis.settings.load_profile("suzuri")
+# Programs inherit what is ignored, by nohup or in the background of a script, but not what is handled: those of the
+# tests get signals that must not be ignored.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 HANGS = 1800  # seconds; the longest test takes two minutes on an idle machine
 
 

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import weakref
 from collections import Counter
+from contextlib import suppress
 from types import SimpleNamespace
 
 import kernels_on_cpu
@@ -20,12 +21,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import SLOW
+from functorch.compile import make_boxed_func
 from small_runs import in_process, make_inputs, run
 from suzuri.errors import DataError
 from suzuri.training.attention import GROUPED, NESTED, VARLEN, choose_attention
 from suzuri.training.batches import Batches
-from suzuri.training.compilation import CompiledModel, why_not_compiled
+from suzuri.training.compilation import CompiledModel, in_pieces, why_not_compiled
 from suzuri.training.device import known_peak, unused_gpu
+from suzuri.training.gradient_sum import GradientSum
 from suzuri.training.model import FlatModel
 from suzuri.training.optimizer import StackedMuon
 from suzuri.training.ranks import RankLost, Ranks
@@ -281,14 +284,20 @@ class Threads:
 
     def __init__(self, world):
         self.world, self.barrier, self.sent = world, threading.Barrier(world), [None] * world
-        self.sums = [0] * world
+        self.sums = [[] for _ in range(world)]
+
+    def started(self, rank, tensor):
+        self.sums[rank].append((tensor.dtype, tensor.numel()))
+        return SimpleNamespace(wait=lambda: None)
 
     def rank(self, rank):
         ranks = object.__new__(Ranks)
         ranks.__dict__ |= {"world": self.world, "rank": rank, "device": torch.device("cpu"), "hosts": None}
-        ranks.sum = lambda tensors, dtype=None: self.sums.__setitem__(rank, self.sums[rank] + 1)
+        ranks.start_sum = ranks.sum = lambda tensor: self.started(rank, tensor)
 
-        def collective(operation, found, own, group=None):
+        def collective(operation, found=None, own=None, group=None):
+            if not found:
+                return operation()
             self.sent[rank] = own.clone()
             self.barrier.wait(60)
             for tensor, sent in zip(found, list(self.sent), strict=True):
@@ -300,11 +309,13 @@ class Threads:
 
 
 @pytest.mark.parametrize("how", ["signal", "error"])
-def test_ranks_stop_together_wherever_one_of_them_stops(how, make_runner):
-    """Before each micro-batch of the third step: afterwards all have entered the same sums, so none waits for ever."""
+def test_ranks_stop_together_wherever_one_of_them_stops(how, make_runner, monkeypatch):
+    """Before each micro-batch of the third step, and in the middle of its last backward pass: all have entered the same
+    sums, so none waits for ever."""
+    monkeypatch.setattr("suzuri.training.gradient_sum.BUCKET", 10_000)
     template = make_runner("batch_tokens=1536")  # 12 chunks: 4 for each of 3 ranks
     template.optimizers.clear()
-    for position in range(4):
+    for position in range(5):
         threads, ends = Threads(3), {}
 
         def train(rank, threads=threads, ends=ends, position=position):
@@ -312,16 +323,28 @@ def test_ranks_stop_together_wherever_one_of_them_stops(how, make_runner):
             runner.ranks = threads.rank(rank)
             runner.batches = copy.copy(template.batches)
             runner.batches.ranks, runner.stop_signal, seen = runner.ranks, None, [0]
+            runner.parameters = [torch.nn.Parameter(torch.zeros(40, 40)) for _ in range(8)]
+            runner.gradient_sum = GradientSum(runner.parameters, runner.ranks, torch.bfloat16)
+            runner.model = None
 
             def gradients(tensors, planned):
                 at, seen[0] = seen[0], seen[0] + 1
-                if rank == 1 and at == 2 * 4 + position:
-                    if how == "error":
-                        raise DataError("shard", "input/output error")
-                    runner.stop_signal = 15
-                return (torch.zeros(1),), torch.zeros(())
+                stop = rank == 1 and at == 2 * 4 + min(position, 3)
+                x = torch.zeros(40)
+                for i, p in enumerate(runner.parameters):
+                    x = p @ x
+                    if stop and position == 4 and i == 3:  # when half of the buckets have been sent
+                        x.register_hook(lambda _: stops())
+                if stop and position < 4:
+                    stops()
+                return torch.autograd.grad(x.sum(), runner.parameters), torch.zeros(())
 
-            runner.gradients, runner.parameters = gradients, [torch.nn.Parameter(torch.zeros(1))]
+            def stops():
+                if how == "error":
+                    raise DataError("shard", "input/output error")
+                runner.stop_signal = 15
+
+            runner.gradients = gradients
             try:
                 for s in range(4):
                     runner.train_step(s, runner.batches.of_step(s))
@@ -338,45 +361,123 @@ def test_ranks_stop_together_wherever_one_of_them_stops(how, make_runner):
             thread.join(60)
         kinds = ("RankLost", "DataError", "RankLost") if how == "error" else ("StopRequested",) * 3
         assert [ends.get(rank) for rank in range(3)] == [(2, kind) for kind in kinds]
-        assert len(set(threads.sums)) == 1
+        assert threads.sums[0] == threads.sums[1] == threads.sums[2] and len(threads.sums[0]) == 3 * 8 + 2
 
 
-def sum_on_a_rank(rank, world, port, path):
-    """Sums gradients over real processes, bf16 and fp32, and writes (the sums, what was sent) to PATH."""
+def one_rank(rank, world, port):
     os.environ |= {"WORLD_SIZE": str(world), "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks, sent, all_reduce = Ranks(), [], dist.all_reduce
-    dist.all_reduce = lambda tensor, **options: (
-        sent.append((tensor.dtype, len(tensor))) or all_reduce(tensor, **options)
-    )
-    found = []
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        tensors = [torch.full((n, 10), 1 + rank / 3 + n) for n in (1, 20, 300, 20)]
-        ranks.sum(tensors, dtype)
-        found.append(torch.cat(tensors))
-    torch.save((found, sent), path)
-    ranks.close()
+    return Ranks()
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_gradients_are_summed_in_buckets_and_in_bf16(world, tmp_path, monkeypatch):
+def as_processes(world, function, *args):
+    """Run function(rank, world, port, *args) in a process for each rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr("suzuri.training.ranks.BUCKET", 10_000)
-    running = [context.Process(target=sum_on_a_rank, args=(r, world, port, tmp_path / str(r))) for r in range(world)]
+    running = [context.Process(target=function, args=(rank, world, port, *args)) for rank in range(world)]
     for process in running:
         process.start()
     for process in running:
         process.join()
-    (found, sent), *others = (torch.load(tmp_path / str(r)) for r in range(world))
+    assert not any(process.exitcode for process in running)
+
+
+def sum_on_a_rank(rank, world, port, folder):
+    """Sums gradients over real processes, in bf16 and fp32, and writes (the sums, what was sent and when)."""
+    ranks, events, all_reduce = one_rank(rank, world, port), [], dist.all_reduce
+    dist.all_reduce = lambda tensor, **options: (
+        events.append((tensor.dtype, len(tensor))) or all_reduce(tensor, **options)
+    )
+    found = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        layers = [torch.nn.Parameter(torch.ones(n, 10)) for n in (20, 1, 300, 20)]
+        layers.insert(2, torch.nn.Parameter(torch.ones(7)))  # has no gradient
+        total = GradientSum(layers, ranks, dtype)
+
+        def backward(scale, full_at=None, layers=layers):
+            def arrived(layer):
+                if layer == full_at:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                events.append(layer)
+
+            loss = torch.ones(())
+            for i, p in enumerate(layers):
+                if i != 2:
+                    loss = loss + (p * scale * (1 + rank / 3 + i)).sum()
+                    loss.register_hook(lambda _, i=i: arrived(i))
+            return torch.autograd.grad(loss, layers, allow_unused=True)
+
+        for step in range(3):
+            events.append(f"step {step}")
+            if step == 2 and rank == 0:  # out of memory when a bucket has been sent: once more, in other parts
+                total.restart()
+                with suppress(torch.OutOfMemoryError), total.sending():
+                    backward(1, full_at=3)
+            total.restart()
+            total.add(backward(0.25))
+            if total.sends_early:
+                with total.sending():
+                    backward(0.75)
+            else:
+                total.add(backward(0.75))
+            events.append("agree")
+            total.send_all()
+            used, sums = total.received()
+            assert [p is q for p, q in zip(used, (layers[i] for i in (0, 1, 3, 4)), strict=True)] == [True] * 4
+            found.append(torch.cat(sums))
+    torch.save((found, events), folder / str(rank))
+    ranks.close()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_gradients_are_summed_in_buckets_and_in_bf16_during_the_backward_pass(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("suzuri.training.gradient_sum.BUCKET", 10_000)
+    as_processes(world, sum_on_a_rank, tmp_path)
+    (found, events), *others = (torch.load(tmp_path / str(r)) for r in range(world))
     assert all(torch.equal(a, b) for other, _ in others for a, b in zip(found, other, strict=True))
-    values = (torch.full((n, 10), sum(1 + r / 3 + n for r in range(world))) for n in (1, 20, 300, 20))
-    expected = torch.cat(list(values))
-    for sums, dtype in zip(found, (torch.float32, torch.bfloat16, torch.float16), strict=True):
-        assert torch.allclose(sums, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
-    full, half = torch.float32, torch.bfloat16
-    assert sent == [(dtype, 10 * n) for dtype in (full, half, full) for n in (21, 300, 20)]
+    expected = torch.cat([
+        torch.full((n, 10), sum(1 + r / 3 + i for r in range(world)))
+        for i, n in ((0, 20), (1, 1), (3, 300), (4, 20))
+    ])  # fmt: skip
+    for k, dtype in enumerate((torch.float32, torch.bfloat16, torch.float32)):
+        for sums in found[3 * k : 3 * k + 3]:
+            assert torch.allclose(sums, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+        one, two, three = [(dtype, 10 * n) for n in (20, 300, 21)]
+        each = [4, 3, 1, 0]
+        assert events[40 * k : 40 * k + 40] == [
+            *("step 0", *each, *each, "agree", one, two, three),  # which layers have gradients is not known yet
+            *("step 1", *each, 4, one, 3, two, 1, 0, three, "agree"),
+            *("step 2", 4, one, *each, 4, 3, two, 1, 0, three, "agree"),
+        ]
+
+
+def test_a_model_in_pieces_gives_its_gradients_one_piece_after_the_other(make_runner):
+    """One graph, the losses of the eager model, and a layer's gradients before the backward pass of those before it."""
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._dynamo.utils import counters
+
+    events = []
+
+    def backward(graph, inputs):
+        def run(*args):
+            events.append("backward pass")
+            return graph(*args)
+
+        return make_boxed_func(run)
+
+    backend = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func(graph), bw_compiler=backward)
+    counters.clear()
+    runner, eager = (make_runner("precision=bf16", model=SIZES | {"num_hidden_layers": 4}) for _ in range(2))
+    runner.step_model = CompiledModel(runner.flat, fallback=False, backend=in_pieces(20_000, backend))
+    assert steps(runner, 10) == pytest.approx(steps(eager, 10), abs=5e-3)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    events.clear()
+    for number, layer in enumerate(runner.model.bert.encoder.layer):
+        layer.output.dense.weight.register_hook(lambda _, number=number: events.append(number))
+    runner.gradients(runner.batches.of_step(10)[0][0])
+    assert [e for e in events if e != "backward pass"] == [3, 2, 1, 0]
+    assert all("backward pass" in events[events.index(n) : events.index(n - 1)] for n in (3, 2, 1))
 
 
 def test_no_compiler_or_no_headers_is_a_reason_not_a_failure(tmp_path, monkeypatch):

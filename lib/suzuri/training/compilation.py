@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -34,6 +35,20 @@ def why_not_compiled() -> str | None:
         packages = "apt-get install libc6-dev python3-dev"
         return f"{compiler} does not find {missing} ({packages})" if missing else f"{compiler} fails ({said})"
     return None
+
+
+def in_pieces(size: int, backend: Callable | str = "inductor") -> Callable | str:
+    """A backend for torch.compile that compiles a model in pieces of about `size` bytes of parameters.
+
+    The backward pass of one piece gives all its gradients at its end. In pieces, those of the last layers come before
+    those of the first. This is how torch compiles a model in DistributedDataParallel.
+    """
+    try:
+        from torch._dynamo.backends.distributed import DDPOptimizer
+        from torch._dynamo.backends.registry import lookup_backend
+    except ImportError:  # they are not public; without them nothing is sent during the backward pass
+        return backend
+    return DDPOptimizer(size, lookup_backend(backend), first_bucket_cap=size).compile_fn
 
 
 class CompiledModel:

@@ -5,7 +5,7 @@ gloo: an operation of NCCL returns before it has happened, so a rank that stops 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ import torch.distributed as dist
 from suzuri.errors import DataError
 
 EXCHANGED = 5  # numbers in a message between the hosts
-BUCKET = 25 << 20  # bytes of gradients that are sent together: as in DistributedDataParallel
 
 
 class RankLost(DataError):
@@ -80,23 +79,13 @@ class Ranks:
         self.collective(dist.all_gather_into_tensor, whole, part)
         return whole
 
-    def sum(self, tensors: Sequence[torch.Tensor], dtype: torch.dtype = torch.float32) -> None:
-        """Replace each tensor with its sum over all ranks, sent as bf16 if that is `dtype` (half of the bytes; fp16
-        could overflow).
+    def start_sum(self, tensor: torch.Tensor) -> dist.Work:
+        """Begin to replace a tensor with its sum over all ranks, which it holds after collective(found.wait)."""
+        return self.collective(dist.all_reduce, tensor, async_op=True)
 
-        They are sent in buckets, so that one is copied while another is on its way. They are not sent during the
-        backward pass: a compiled one gives all gradients at its end, and only after it have the ranks agreed to go on.
-        """
-        if self.world == 1:
-            return
-        dtype, sent = torch.bfloat16 if dtype == torch.bfloat16 else tensors[0].dtype, []
-        for bucket in buckets(tensors):
-            flat = torch.cat([t.reshape(-1) for t in bucket]).to(dtype)
-            sent.append((bucket, flat, self.collective(dist.all_reduce, flat, async_op=True)))
-        for bucket, flat, work in sent:
-            self.collective(work.wait)
-            parts = flat.split([t.numel() for t in bucket])
-            torch._foreach_copy_(bucket, [part.view_as(t) for part, t in zip(parts, bucket, strict=True)])
+    def sum(self, tensor: torch.Tensor) -> None:
+        """Replace a tensor with its sum over all ranks."""
+        self.collective(dist.all_reduce, tensor)
 
     def min(self, number: int) -> int:
         """The smallest of the ranks' numbers."""
@@ -118,15 +107,3 @@ class Ranks:
     def close(self) -> None:
         if self.world > 1:
             dist.destroy_process_group()
-
-
-def buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """The tensors in their order, in lists of at most BUCKET bytes or of one tensor."""
-    some, size = [], 0
-    for tensor in tensors:
-        if some and size + tensor.nbytes > BUCKET:
-            yield some
-            some, size = [], 0
-        some.append(tensor)
-        size += tensor.nbytes
-    yield some

@@ -17,10 +17,11 @@ from suzuri.errors import DataError
 from suzuri.progress import note
 from suzuri.training.attention import VARLEN, attention_dropout, choose_attention
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
-from suzuri.training.compilation import CompiledModel, why_not_compiled
+from suzuri.training.compilation import CompiledModel, in_pieces, why_not_compiled
 from suzuri.training.compiler_cache import keep_compiler_cache_private
 from suzuri.training.cpu_threads import CpuWorkers, available_memory
 from suzuri.training.device import device_name, multiplies, unused_gpu
+from suzuri.training.gradient_sum import BUCKET, GradientSum
 from suzuri.training.inputs import TrainingInputs
 from suzuri.training.masking import IGNORED, mix64
 from suzuri.training.model import FlatModel, activation_bytes
@@ -65,8 +66,10 @@ class StepRunner:
         self.compiled, self.step_model = not not_compiled, self.flat
         if self.compiled:
             keep_compiler_cache_private()
-            mode = recipe["torch_compile"] if recipe["torch_compile"] == "reduce-overhead" else None
-            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto", mode=mode)
+            options = {"mode": "reduce-overhead"} if recipe["torch_compile"] == "reduce-overhead" else {}
+            if self.ranks.world > 1 and not options:
+                options = {"backend": in_pieces(BUCKET)}
+            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto", **options)
             if attention != VARLEN:
                 self.remarks.append(
                     "torch_compile without varlen attention: each batch has another shape and is compiled; "
@@ -75,6 +78,7 @@ class StepRunner:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.ranks.copy_from_first(self.parameters)
         self.optimizers = make_optimizers(model, recipe, self.ranks)
+        self.gradient_sum = GradientSum(self.parameters, self.ranks, self.dtype)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.has_dropout = attention_dropout(model) > 0 or any(
             m.p > 0 for m in model.modules() if isinstance(m, torch.nn.Dropout)
@@ -130,8 +134,9 @@ class StepRunner:
             except torch.cuda.OutOfMemoryError:
                 return None
 
-        # Beside what an attempt takes: AdamW's two moments, and the sum of the gradients so far.
-        beside = (8 + 4) * sum(p.numel() for p in self.parameters)
+        # Beside what an attempt takes: AdamW's two moments, the sum of the gradients so far, and what is sent of it.
+        sent = self.gradient_sum.dtype.itemsize if self.ranks.world > 1 else 0
+        beside = (8 + 4 + sent) * sum(p.numel() for p in self.parameters)
         free, _ = torch.cuda.mem_get_info(device)
         budget = int(0.85 * (free + torch.cuda.memory_reserved(device))) - beside
         most = max(1, 131072 // recipe["chunk_tokens"])  # a GPU gains nothing from more
@@ -196,6 +201,7 @@ class StepRunner:
 
         The ranks agree to go on after the backward pass. Before that the weights have not changed, and after it nothing
         waits for another rank's host, and nothing stops: StopRequested or RankLost is raised on all ranks or none.
+        Gradients are sent before that, too; so a rank that stops sends its part all the same.
         None, and the weights stay, if no position of the step is predicted: its chunks are too short, or hold only
         special tokens.
         """
@@ -203,13 +209,18 @@ class StepRunner:
             torch.manual_seed(mix64(self.recipe["seed"], step, self.ranks.rank))
         count = sum(int((tensors["labels"].numpy() != IGNORED).sum()) for tensors, _ in micro_batches)
         planned = self.predictions(step)
-        with suppress(StopRequested):
-            used, gradients, total = self.sum_of_gradients(step, micro_batches, planned)
+        try:
+            with suppress(StopRequested):
+                total = self.sum_of_gradients(step, micro_batches, planned)
+        finally:
+            if self.gradient_sum.sends_early:
+                self.gradient_sum.send_all()
         (count,) = self.agreed_sums(count)
+        self.gradient_sum.send_all()
+        used, gradients = self.gradient_sum.received()
         if not count:
             return None
-        self.ranks.sum(gradients, self.dtype)
-        self.ranks.sum([total])
+        self.ranks.sum(total)
         for parameter, gradient in zip(used, gradients, strict=True):
             parameter.grad = gradient
         self.scaler.unscale_(self.optimizers)
@@ -223,10 +234,8 @@ class StepRunner:
         self.optimizers.zero_grad()
         return total.double() / count, norm
 
-    def sum_of_gradients(
-        self, step: int, micro_batches: Sequence[tuple[Tensors, int]], planned: int
-    ) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], torch.Tensor]:
-        """(parameters that have gradients, their gradients, loss), each summed over this rank's micro-batches.
+    def sum_of_gradients(self, step: int, micro_batches: Sequence[tuple[Tensors, int]], planned: int) -> torch.Tensor:
+        """Fill gradient_sum with this rank's micro-batches; returns the sum of their losses.
 
         If a GPU has too little memory, the micro-batches of this step and of all later ones are made half as large.
         """
@@ -246,22 +255,22 @@ class StepRunner:
             torch.cuda.empty_cache()
         return self.sum_of_gradients(step, micro_batches, planned)
 
-    def summed(
-        self, micro_batches: Sequence[Tensors], planned: int
-    ) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], torch.Tensor]:
+    def summed(self, micro_batches: Sequence[Tensors], planned: int) -> torch.Tensor:
         """sum_of_gradients() of micro-batches that fit."""
-        total, used, gradients = 0.0, [], None
-        for found, loss in self.in_turn(partial(self.gradients, planned=planned), micro_batches):
-            used = [p for p, g in zip(self.parameters, found, strict=True) if g is not None]
-            found = [g for g in found if g is not None]
-            if gradients is None:  # copies: autograd may return one tensor for two parameters, a CUDA graph its own
-                gradients = [torch.empty_like(g, memory_format=torch.contiguous_format) for g in found]
-                torch._foreach_copy_(gradients, found)
-            else:
-                torch._foreach_add_(gradients, found)
+        total, gradients = 0.0, partial(self.gradients, planned=planned)
+        self.gradient_sum.restart()
+        # Several workers at once do not have a last micro-batch.
+        early = self.gradient_sum.sends_early and (not self.workers or self.workers.count == 1)
+        *added, last = micro_batches if early else (*micro_batches, None)
+        for found, loss in self.in_turn(gradients, added):
+            self.gradient_sum.add(found)
             total = total + loss
             del found, loss  # the next micro-batch needs their memory
-        return used, gradients, total
+        if early:
+            self.check_signal()
+            with self.gradient_sum.sending():
+                total = total + gradients(last)[1]
+        return total
 
     def agreed_sums(self, *numbers: float) -> list[float]:
         """The sums of the ranks' numbers; raises StopRequested on all ranks if a signal has come to one of them."""
