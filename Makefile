@@ -159,6 +159,12 @@ else
   read-jawiki = fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) -
 endif
 
+# Half of the cores are for the heaviest program of a pipe; the other programs need the rest.
+HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
+
+# Which datasets go through the pipes below, $(call piped,DATASETS), and which piece by piece.
+include $(MACHINERY)/pieces.mk
+
 # Windows are cut when they are packed: what is shuffled is the documents.
 TEXT_UNIT = $(patsubst window,document,$(UNIT))
 
@@ -174,31 +180,29 @@ split-sentences --jobs $(HALF) --stats $(STATS)/split-sentences.json \
 @finish-folder $(@D)
 endef
 
-$(DATA)/text/cc100-ja/manifest.json: $$(call source,cc100-ja,$(RAW.cc100-ja)) $(DATA)/.stamps/text-cc100-ja | $(VENV)
+# How much of a source is taken, into how many files.
+AMOUNTS.cc100-ja = --shards $(CC100_NUM_FILES) $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM)) \
+  $(call limit,--train-lines,$(CC100_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(CC100_MAX_VALIDATION_SENTENCE_NUM)
+AMOUNTS.jawiki = --shards $(JAWIKI_NUM_FILES) $(call limit,--max-lines,$(JAWIKI_MAX_SENTENCE_NUM)) \
+  $(call limit,--train-lines,$(JAWIKI_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(JAWIKI_MAX_VALIDATION_SENTENCE_NUM)
+AMOUNTS.own = --shards $(NUM_FILES) $(call limit,--max-lines,$(MAX_SENTENCE_NUM)) \
+  --valid-fraction $(VALIDATION_FRACTION)
+
+$(call piped,cc100-ja): $$(call source,cc100-ja,$(RAW.cc100-ja)) $(DATA)/.stamps/text-cc100-ja | $(VENV)
 	$(call text-folder,$(RAW.cc100-ja),$(CC100_MAX_SENTENCE_NUM))
 	@$(read-cc100-ja) \
-	| $(call split-filter-shuffle,$(RAW.cc100-ja),--shards $(CC100_NUM_FILES) \
-	    $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM)) \
-	    $(call limit,--train-lines,$(CC100_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(CC100_MAX_VALIDATION_SENTENCE_NUM))
+	| $(call split-filter-shuffle,$(RAW.cc100-ja),$(AMOUNTS.cc100-ja))
 
-$(DATA)/text/jawiki/manifest.json: $$(call source,jawiki,$(RAW.jawiki:=/manifest.json)) \
-    $(DATA)/.stamps/text-jawiki | $(VENV)
+$(call piped,jawiki): $$(call source,jawiki,$(RAW.jawiki:=/manifest.json)) $(DATA)/.stamps/text-jawiki | $(VENV)
 	$(call text-folder,$(RAW.jawiki),$(JAWIKI_MAX_SENTENCE_NUM))
 	@$(read-jawiki) \
 	| extract-wiki $(call limit,--max-documents,$(JAWIKI_MAX_DOCUMENTS)) --stats $(STATS)/extract-wiki.json \
-	| $(call split-filter-shuffle,$(RAW.jawiki),--shards $(JAWIKI_NUM_FILES) \
-	    $(call limit,--max-lines,$(JAWIKI_MAX_SENTENCE_NUM)) \
-	    $(call limit,--train-lines,$(JAWIKI_MAX_TRAIN_SENTENCE_NUM)) --valid-lines $(JAWIKI_MAX_VALIDATION_SENTENCE_NUM) \
-	    --counts $(STATS)/extract-wiki.json)
+	| $(call split-filter-shuffle,$(RAW.jawiki),$(AMOUNTS.jawiki) --counts $(STATS)/extract-wiki.json)
 
-# A corpus of your own goes through the pipe if it is one file, or if an amount ends it: where that falls in many files
-# is known only when those before have been read, and then the pipe has read no more than it needs.
-PIPED := $(if $(filter-out 0,$(MAX_SENTENCE_NUM)),$(OWN),$(filter-out $(OWN_FOLDERS),$(OWN)))
-$(PIPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(INPUTS.$$*) $(DATA)/.stamps/text-% | $(VENV)
+$(call piped,$(OWN)): $(DATA)/text/%/manifest.json: $$(INPUTS.$$*) $(DATA)/.stamps/text-% | $(VENV)
 	$(call text-folder,$(RAW.$*),$(MAX_SENTENCE_NUM))
 	@cat-text $(if $(filter $*,$(FOLDERS)),--text-field=$(TEXT_FIELD) )$(RAW.$*) \
-	| $(call split-filter-shuffle,$(RAW.$*),--shards $(NUM_FILES) \
-	    $(call limit,--max-lines,$(MAX_SENTENCE_NUM)) --valid-fraction $(VALIDATION_FRACTION))
+	| $(call split-filter-shuffle,$(RAW.$*),$(AMOUNTS.own))
 
 # What comes before each pipe. $(1): what it reads; $(2): how many sentences at most.
 define text-folder
@@ -207,39 +211,37 @@ $(call say,build-dataset-$(notdir $(@D)))
 $(call disk,"text/$(notdir $(@D))") --factor 10 $(call limit,--lines,$(2)) $(DATA)/text $(1)
 endef
 STATS = $(DATA)/.stats/$(notdir $(@D))
-# Half of the cores are for the heaviest program of a pipe; the other programs need the rest.
-HALF := $(shell echo $$((($(JOBS) + 1) / 2)))
 
 # Many files go piece by piece, with the same bytes as the result: a rule per file, then one per range of hashes. A run
 # that was stopped goes on with the pieces that are missing; a file that is new or has changed is mapped, and no other.
-include $(MACHINERY)/pieces.mk
-
-$(MAPPED:%=$(MAPS)/%): $(MAPS)/%: | $(VENV)
-	$(call say,build-dataset-$*: $(words $(MAPS.$*)) files)
-	$(call disk,"text/$*") --factor $(if $(filter-out %.txt %.jsonl,$(INPUTS.$*)),15,3) $(DATA)/pieces $(RAW.$*)
-	@mkdir -p $@
-
-$(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $(DATA)/raw/% $(DATA)/.stamps/maps | $(VENV)
-	@$(launched)map-text --seed $(SEED) --unit $(TEXT_UNIT) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) \
-	  --text-field=$(TEXT_FIELD) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(notdir $(@D))) $< $(attempt) $(arrived)
+# One xz file is one stream: its map is not launched, and has several processes.
+$(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $$(FOLDER.$$(*D))/$$(*F) $$(AFTER.$$(*D)) | $(VENV)
+	$(if $(filter $(firstword $(MAPS.$(*D))),$@),$(call say,build-dataset-$(*D): $(words $(MAPS.$(*D))) files))
+	@mkdir -p $(@D)
+	$(if $(filter $(firstword $(MAPS.$(*D))),$@),$(call disk,"text/$(*D)") --factor $(FACTOR.$(*D)) $(LINES.$(*D)) \
+	  $(DATA)/pieces $(RAW.$(*D)))
+	@$(if $(filter cc100-ja,$(*D)),,$(launched))map-text --seed $(SEED) --unit $(TEXT_UNIT) --min-chars $(MIN_CHARS) \
+	  --max-chars $(MAX_CHARS) $(MAP_OPTIONS.$(*D)) --memory $(SORT_MEMORY) --jobs $(MAP_JOBS.$(*D)) $< \
+	  $(attempt) $(arrived)
 
 # All maps of a corpus, and nothing else: what is left of a file that is gone, or of an attempt, is removed.
 $(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps/text-%
-	@cd $(@D) && for map in * .[!.]*; do [ -e $(DATA)/raw/$*/"$${map%.records}" ] || rm -f -- "$$map"; done
+	@cd $(@D) && for map in * .[!.]*; do \
+	    [ -e $(FOLDER.$*)/"$${map%.records}" ] || rm -f -- "$$map"; done
 	@rm -rf $(DATA)/.stats/$* && touch $@
 
 $(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/$$(*D)/complete | $(VENV)
 	@mkdir -p $(@D)
-	@$(launched)reduce-text --range $(subst -of-,/,$(*F)) --shards $(NUM_FILES) \
-	  --valid-fraction $(VALIDATION_FRACTION) --memory $(SORT_MEMORY) $(<D) $(attempt) $(arrived)
+	@$(launched)reduce-text --range $(subst -of-,/,$(*F)) --shards $(FILES.$(*D)) \
+	  $(if $(filter $(*D),$(OWN)),--valid-fraction $(VALIDATION_FRACTION)) --memory $(SORT_MEMORY) \
+	  $(<D) $(attempt) $(arrived)
 
 # The last step copies the pieces to their places. It is not launched: two that fill one folder would not be safe.
 $(MAPPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RANGES.$$*) $(DATA)/.stamps/text-% | $(VENV)
 	@rm -f $(filter-out $(RANGES.$*),$(wildcard $(DATA)/pieces/ranges/$*/*))
 	@mkdir -p $(DATA)/text
-	@shuffle-split --seed $(SEED) --unit $(TEXT_UNIT) --jobs $(JOBS) --shards $(NUM_FILES) \
-	  --valid-fraction $(VALIDATION_FRACTION) --maps $(MAPS)/$* --ranges $(DATA)/pieces/ranges/$* \
-	  --source $(RAW.$*) $(@D)
+	@shuffle-split --seed $(SEED) --unit $(TEXT_UNIT) --jobs $(JOBS) $(AMOUNTS.$(if $(filter $*,$(OWN)),own,$*)) \
+	  --maps $(MAPS)/$* --ranges $(DATA)/pieces/ranges/$* --source $(RAW.$*) $(@D)
 	@rm -r $(DATA)/pieces/ranges/$*
 
 DATASETS := cc100-ja jawiki $(OWN)
@@ -264,14 +266,24 @@ tokenizer train-tokenizer: $(DATA)/tokenizer/manifest.json
 
 SETTINGS.tokenizer := TOKENIZER_TYPE TOKENIZER_CORPUS TOKENIZER_INPUT_SENTENCES VOCAB_SIZE ALPHABET MAX_SEQ_LENGTH
 
-# The train files are shuffled already: their first lines are a random sample.
-$(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json $(DATA)/.stamps/tokenizer | $(VENV)
+# The train files are shuffled already: their first lines are a random sample. On a cluster each is counted by a rule of
+# its own.
+COUNTS := $(if $(LAUNCH),$(patsubst %,$(DATA)/pieces/counts/%.json,$(call shares,$(FILES.$(TOKENIZER_CORPUS)))))
+$(if $(COUNTS),$(eval .SECONDARY: $(COUNTS)))
+$(COUNTS): $(DATA)/pieces/counts/%.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json \
+    $(DATA)/.stamps/tokenizer | $(VENV)
+	@mkdir -p $(@D)
+	@$(launched)count-words --file $(subst -of-,/,$*) --type $(TOKENIZER_TYPE) \
+	  $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) $(<D) $(attempt) $(arrived)
+
+$(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json $(COUNTS) \
+    $(DATA)/.stamps/tokenizer | $(VENV)
 	$(call say,train-tokenizer: $(TOKENIZER_TYPE)$(comma) $(VOCAB_SIZE) pieces from text/$(TOKENIZER_CORPUS))
 	$(call disk,"tokenizer") --need 100M $(DATA)
-	@cat $(<D)/train-*.txt \
-	| train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --jobs $(JOBS) \
-	    $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) --max-seq-length $(MAX_SEQ_LENGTH) \
-	    --source $(<D) --unfinished $(@D) $(FULL)
+	@$(if $(COUNTS),rm -f $(filter-out $(COUNTS),$(wildcard $(DATA)/pieces/counts/*)))
+	@$(if $(COUNTS),,cat $(<D)/train-*.txt | )train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) \
+	    --alphabet $(ALPHABET) --jobs $(JOBS) $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) \
+	    --max-seq-length $(MAX_SEQ_LENGTH) $(if $(COUNTS),--counts $(DATA)/pieces/counts) --source $(<D) --unfinished $(@D) $(FULL)
 	@finish-folder $(@D)
 
 # --- shards/: token ids, memory-mapped --------------------------------------------------------------------------------
@@ -281,8 +293,6 @@ shards: $(sort $(foreach m,$(MODELS),shards-$(DATASET.$(m))))
 $(DATASETS:%=shards-%): shards-%: $(DATA)/shards/%/manifest.json
 
 SETTINGS.shards := UNIT MAX_SEQ_LENGTH
-FILES.cc100-ja := $(CC100_NUM_FILES)
-FILES.jawiki := $(JAWIKI_NUM_FILES)
 parts = valid $(shell seq -f train-%03g 0 $$(($(FILES.$(1)) - 1)))
 $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%.safetensors,$(call parts,$(d)))))
 

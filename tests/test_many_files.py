@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, wait_for
+from conftest import ROOT, SLOW, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suzuri.errors import DataError
@@ -81,17 +81,18 @@ def map_all(raw, maps, unit="line", memory=10**9, jobs=1, min_chars=10):
     return maps
 
 
-def reduce_and_join(raw, maps, folder, n, unit, part, shards):
-    """FOLDER, a name that ends with the number of ranges, made from maps; returns its bytes."""
+def reduce_and_join(raw, maps, folder, n, unit, part, shards, **amounts):
+    """FOLDER, a name that ends with the number of ranges, made from maps; returns its bytes, and the counts."""
     ranges = folder / "ranges"
     ranges.mkdir(parents=True)
-    settings = {"shards": shards, "valid_fraction": Fraction(part)}
     for i in range(n):
         with open(ranges / f"{i}.records", "wb") as f:
+            settings = {"shards": shards, "valid_fraction": Fraction(part or 0)}
             reducing.reduce_range(str(maps), f, i, n, memory=10**6, **settings)
-    settings |= {"unit": unit, "seed": 0, "jobs": 1 + n % 2, "report": print}
-    reducing.join(str(maps), str(ranges), str(folder), sorted(map(str, raw.iterdir())), **settings)
-    return {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+    settings = {"shards": shards, "valid_fraction": part and Fraction(part)}
+    settings |= {"unit": unit, "seed": 0, "jobs": 1 + n % 2, "report": print} | amounts
+    counts, _, _ = reducing.join(str(maps), str(ranges), str(folder), sorted(map(str, raw.iterdir())), **settings)
+    return {path.name: path.read_bytes() for path in folder.glob("*.txt")}, counts
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])
@@ -99,7 +100,7 @@ def test_the_same_bytes_for_any_ranges(run_tool, raw, tmp_path, unit):
     wanted = pipe(raw, tmp_path / "pipe", "--valid-fraction 0.1 --shards 3", unit=unit)
     maps = map_all(raw, tmp_path / "maps", unit)
     for n in (1, 3, 16):
-        made = reduce_and_join(raw, maps, tmp_path / f"{n}", n, unit, "0.1", 3)
+        made, _ = reduce_and_join(raw, maps, tmp_path / f"{n}", n, unit, "0.1", 3)
         assert made == {name: wanted[name] for name in made} and len(made) == 4
     args = ["--valid-fraction", "0.1", "--shards", 3, "--unit", unit, "--source", raw, tmp_path / "out"]
     run_tool("shuffle-split", "--maps", maps, "--ranges", tmp_path / "16/ranges", *args)
@@ -117,23 +118,29 @@ def test_more_than_the_memory(tmp_path, unit):
     wanted = pipe(raw, tmp_path / "pipe", "--valid-fraction 1/3 --shards 4", unit=unit)
     maps = map_all(raw, tmp_path / "maps", unit, memory=10**6, jobs=2)
     assert all(len(file.cuts) > 1 for file in record_file.record_files(str(maps)))
-    made = reduce_and_join(raw, maps, tmp_path / "out", 2, unit, "1/3", 4)
+    made, _ = reduce_and_join(raw, maps, tmp_path / "out", 2, unit, "1/3", 4)
     assert all(len(file.cuts) > 1 for file in record_file.record_files(str(tmp_path / "out/ranges")))
+    assert made == {name: wanted[name] for name in made} and len(made) == 5
+    amounts = {"valid_lines": 11_111, "train_lines": 8888}  # each ends within a row
+    wanted = pipe(raw, tmp_path / "pipe", "--valid-lines 11111 --train-lines 8888 --shards 4", unit=unit)
+    made, _ = reduce_and_join(raw, maps, tmp_path / "amounts", 2, unit, None, 4, **amounts)
     assert made == {name: wanted[name] for name in made} and len(made) == 5
 
 
 texts = st.lists(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), max_size=6), min_size=1, max_size=4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=50)
 @given(
     texts,
     st.sampled_from(["line", "document"]),
     st.integers(1, 4),
-    st.sampled_from(["0", "1/3", "1"]),
+    st.sampled_from([None, "0", "1/3", "1"]),
+    st.integers(0, 12),
+    st.one_of(st.none(), st.integers(0, 12)),
     st.integers(1, 5),
 )
-def test_any_files_and_ranges(files, unit, shards, part, n):
+def test_any_files_and_ranges(files, unit, shards, part, valid_lines, train_lines, n):
     """Documents of few different sentences, empty files, ranges without a record: as shuffle_split does it."""
     pages = ["\n\n".join("\n".join(f"文{i}" for i in document) for document in file) for file in files]
     with tempfile.TemporaryDirectory() as folder:
@@ -148,10 +155,11 @@ def test_any_files_and_ranges(files, unit, shards, part, n):
                 reduce_and_join(folder / "own", maps, folder / "many", n, unit, part, shards)
             return
         text = "\n\n".join(filter(None, pages)).encode()
-        amounts = {"valid_fraction": Fraction(part), "shards": shards}
-        shuffle.shuffle_split(iter([text]), str(folder / "one"), unit=unit, memory=10**6, **amounts)
-        made = reduce_and_join(folder / "own", maps, folder / "many", n, unit, part, shards)
-        assert made == {path.name: path.read_bytes() for path in (folder / "one").iterdir()}
+        amounts = {"valid_lines": valid_lines, "train_lines": train_lines}
+        settings = {"valid_fraction": part and Fraction(part), "shards": shards} | amounts
+        counts = shuffle.shuffle_split(iter([text]), str(folder / "one"), unit=unit, memory=10**6, **settings)
+        made = reduce_and_join(folder / "own", maps, folder / "many", n, unit, part, shards, **amounts)
+        assert made == ({path.name: path.read_bytes() for path in (folder / "one").iterdir()}, counts)
 
 
 # --- through make -----------------------------------------------------------------------------------------------------
@@ -238,6 +246,53 @@ def test_killed_then_files_come_and_go(raw, tmp_path):
     check("--shards 2 --valid-fraction 0.1 --max-lines 300")
     make("clean-text", goal[1])
     assert not (data / "pieces").exists() and not list((data / ".stamps").glob("*s*"))
+
+
+def in_three(dump, folder):
+    """A dump of Wikipedia in three shards: the second has no article, and one line of the last is broken."""
+    (shard,) = dump.glob("cirrus_search_index/*/index_name=*/*.bz2")
+    lines = bz2.decompress(shard.read_bytes()).splitlines(keepends=True)
+    other = b'{"index": {}}\n{"title": "x", "redirect": [], "namespace": 4, "text": "' + "硯".encode() + b'"}\n'
+    folder.mkdir()
+    for i, data in enumerate((lines[:300], [other], [*lines[300:], b"{broken\n"])):
+        (folder / f"jawiki_content-20260101-0000{i}.json.gz").write_bytes(gzip.compress(b"".join(data)))
+
+
+@pytest.mark.parametrize("unit", ["line", pytest.param("document", marks=SLOW)])
+def test_the_sources_piece_by_piece(tmp_path, unit):
+    """With LAUNCH, cc100-ja, jawiki and the tokenizer are made of pieces: the same files and manifests as by the pipes,
+    and nothing to do for these then."""
+    (tmp_path / "launch").write_text(LAUNCHER)
+    (tmp_path / "launch").chmod(0o755)
+    subprocess.run([ROOT / "bin/pack-sample", ROOT / "data/sample", tmp_path / "sample"], check=True)
+    in_three(tmp_path / "sample", tmp_path / "dump")
+    amounts = ["CC100_NUM_FILES=3", "JAWIKI_NUM_FILES=3", "JAWIKI_MAX_TRAIN_SENTENCE_NUM=1500", "VOCAB_SIZE=2000"]
+    amounts += ["CC100_MAX_SENTENCE_NUM=900", "CC100_MAX_TRAIN_SENTENCE_NUM=2000", "TOKENIZER_INPUT_SENTENCES=1000"]
+    goals = ["build-dataset-cc100-ja", "tokenizer", f"UNIT={unit}", "PROFILE=demo", "RANGES=3"]
+    goals += [f"JAWIKI_URL={tmp_path}/dump", *amounts]
+    data, launch = tmp_path / "data", f"LAUNCH={tmp_path}/launch"
+
+    def made():
+        rooms = [data / room for room in ("text/cc100-ja", "text/jawiki", "tokenizer")]
+        found = {path: path.read_bytes() for room in rooms for path in room.iterdir()}
+        assert len(found) == 5 + 5 + 3
+        return found
+
+    make(*goals, f"DATA={data}")
+    wanted = made()
+    make(*goals, f"DATA={data}", launch, "-q")
+    make("clean-text", "clean-tokenizer", f"DATA={data}")
+    done = make(*goals, f"DATA={data}", launch)
+    assert made() == wanted
+    assert "fewer than asked for" in done.stderr
+    log = (tmp_path / "log").read_text()
+    tools = [Path(line.split()[0]).name for line in log.splitlines()]
+    assert {tool: tools.count(tool) for tool in tools} == {"map-text": 3, "reduce-text": 6, "count-words": 3}
+    assert log.count("--wiki") == 3
+    for more in ((launch,), ()):
+        make(*goals, f"DATA={data}", "-q", *more)
+    make(*goals, f"DATA={data}", launch, "JAWIKI_MAX_DOCUMENTS=7", "build-dataset-jawiki")  # through the pipe
+    assert json.loads((data / "text/jawiki/manifest.json").read_text())["counts"]["extract-wiki"]["documents_out"] == 7
 
 
 BAD_NAMES = [

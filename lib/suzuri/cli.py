@@ -224,3 +224,14 @@ def fraction(text: str):
     if not 0 <= part <= 1:
         raise ValueError
     return part
+
+
+def share(text: str) -> tuple[int, int]:
+    """'3/16', the third of 16, -> (2, 16)."""
+    try:
+        number, of = map(int, text.split("/"))
+    except ValueError:
+        number = of = 0
+    if not 1 <= number <= of:
+        raise argparse.ArgumentTypeError(f"not one of several: {text!r} (try 1/16)")
+    return number - 1, of

@@ -5,12 +5,19 @@ from fractions import Fraction
 
 import numpy as np
 
+from suzuri.manifest import read_manifest
 from suzuri.streams import line_blocks, write_all
 from suzuri.text import hashed_records as rec
 
 
 def output_names(shards: int) -> list[str]:
     return ["valid.txt", *map("train-{:03}.txt".format, range(shards))]
+
+
+def train_files(folder: str) -> list[str]:
+    """The paths of the train files of a finished text, in their order."""
+    names = sorted(name for name in read_manifest(folder)["outputs"] if name.startswith("train-"))
+    return [os.path.join(folder, name) for name in names]
 
 
 def fewer(there: int, valid: int, train: int) -> str:

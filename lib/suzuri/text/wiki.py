@@ -44,13 +44,14 @@ def article(record: dict) -> tuple[str | None, str | None]:
     return (text, None) if text else (None, "empty")
 
 
-def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | None, str | None, dict]]:
+def articles(
+    lines: Iterable[bytes], counts: Counter, name: str = "standard input"
+) -> Iterator[tuple[str | None, str | None, dict]]:
     """Lines of NDJSON -> (text or None, reason or None, record) for each record, as from `article`.
 
     Action lines and blank lines are skipped. Adds to `counts`: "lines", "broken" (not a JSON object), "invalid" (bytes
-    that are not UTF-8), "documents", "redirect", "namespace", "empty". Raises DataError at the end if more than 1 in
-    1,000 lines was broken (a single one is always allowed) or there was no article, at once if the input is obviously
-    something else.
+    that are not UTF-8), "documents", "redirect", "namespace", "empty", for check_counts. Raises DataError if the input
+    is obviously something else.
     """
     for line in lines:
         if not line or line.isspace():
@@ -65,22 +66,20 @@ def articles(lines: Iterable[bytes], counts: Counter) -> Iterator[tuple[str | No
                 raise ValueError("not an object")
         except (ValueError, RecursionError):
             if counts["lines"] == 1:
-                check_start(line)
+                check_start(line, name)
             counts["broken"] += 1
             if counts["broken"] > 1000 and counts["broken"] > counts["lines"] / 2:
-                raise DataError(INPUT, f"is not {CIRRUS}: most of its lines are not JSON objects") from None
+                raise DataError(name, f"is not {CIRRUS}: most of its lines are not JSON objects") from None
             continue
         if "index" in record and len(record) == 1:  # an action line, written differently
             continue
         if isinstance(record.get("_source"), dict) and "text" not in record:
-            raise DataError(INPUT, 'its records are in {"_source": …}, a search result; take them out: jq -c ._source')
+            raise DataError(name, 'its records are in {"_source": …}, a search result; take them out: jq -c ._source')
         text, reason = article(record)
         counts[reason or "documents"] += 1
         yield text, reason, record
-    check_counts(counts)
 
 
-INPUT = "standard input"
 CIRRUS = "a dump of Wikipedia's search index (Cirrus NDJSON, which fetch-jawiki fetches)"
 # What else the first line of an input may begin with.
 STARTS = {
@@ -90,21 +89,36 @@ STARTS = {
 }
 
 
-def check_start(line: bytes) -> None:
+def check_start(line: bytes, name: str) -> None:
     """Raise DataError if the first line of the input shows that it is something else."""
     for start, what in STARTS.items():
         if line.lstrip(b"\xef\xbb\xbf \t").startswith(start):
-            raise DataError(INPUT, what)
+            raise DataError(name, what)
 
 
-def check_counts(counts: Counter) -> None:
-    """Raise DataError if too many of the lines counted were broken, or there is no article."""
+def check_counts(counts: Counter, name: str = "standard input") -> None:
+    """Raise DataError if more than 1 in 1,000 lines was broken (one is always allowed), or there is no article."""
     if counts["broken"] > max(1, counts["lines"] / 1000):
         share = f"{counts['broken']:,} of {counts['lines']:,} lines are broken JSON"
-        raise DataError(INPUT, f"{share}, more than 1 in 1,000; fetch the dump again")
+        raise DataError(name, f"{share}, more than 1 in 1,000; fetch the dump again")
     if not counts["documents"]:
         found = f"{counts['lines']:,} lines, but no article in them" if counts["lines"] else "is empty"
-        raise DataError(INPUT, f"{found}; it should be {CIRRUS}")
+        raise DataError(name, f"{found}; it should be {CIRRUS}")
+
+
+REASONS = {
+    "redirect": "redirects",
+    "namespace": "of other namespaces",
+    "empty": "without text",
+    "broken": "broken lines",
+    "invalid": "invalid bytes replaced",
+}
+
+
+def in_phrases(counts: Counter) -> dict[str, int]:
+    """What articles() has counted, as a tool reports it."""
+    found = {"lines in": counts["lines"], "documents out": counts["documents"]}
+    return found | {what: counts[reason] for reason, what in REASONS.items() if counts[reason]}
 
 
 # Marks of notes, always in square brackets: [1] [注 1] [注釈 2] [出典3] [note 1] [A 1], also with the page
