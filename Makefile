@@ -283,7 +283,8 @@ $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json 
 	@$(if $(COUNTS),rm -f $(filter-out $(COUNTS),$(wildcard $(DATA)/pieces/counts/*)))
 	@$(if $(COUNTS),,cat $(<D)/train-*.txt | )train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) \
 	    --alphabet $(ALPHABET) --jobs $(JOBS) $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) \
-	    --max-seq-length $(MAX_SEQ_LENGTH) $(if $(COUNTS),--counts $(DATA)/pieces/counts) --source $(<D) --unfinished $(@D) $(FULL)
+	    --max-seq-length $(MAX_SEQ_LENGTH) $(if $(COUNTS),--counts $(DATA)/pieces/counts) \
+	    --source $(<D) --unfinished $(@D) $(FULL)
 	@finish-folder $(@D)
 
 # --- shards/: token ids, memory-mapped --------------------------------------------------------------------------------

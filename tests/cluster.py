@@ -219,7 +219,7 @@ def test_text_and_shards_whose_node_is_lost(cluster, plain, data, settings, goal
     cluster.lose("b")
     cluster.wait(job)
     assert cluster.job(job, "Restarts") == "1"
-    for stage in ("text/own", "shards", "tokenizer") if "shards" in goals else ("text/own",):
+    for stage in ("text", "shards", "tokenizer") if "shards" in goals else ("text/own",):
         assert contents(data, stage) == contents(plain, stage)
     assert not list(data.rglob("*.part*"))
 
