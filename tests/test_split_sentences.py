@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import regex
 from conftest import wait_for
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from suzuri.streams import Block
 from suzuri.text import sentence_rules, sentences
@@ -281,6 +281,7 @@ def test_nothing_lost_nothing_invisible(text):
 
 @settings(max_examples=250, deadline=None)
 @given(text_of_pieces)
+@example("。…………。……")
 def test_splitting_again_changes_nothing(text):
     assert split(split(text)) == split(text)
 

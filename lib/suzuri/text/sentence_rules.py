@@ -61,7 +61,8 @@ SPEECHES = f"(?>(?=[「『]){PAIR}){{1,4}}"
 SHUT = f"[{CLOSERS}{STRAY_CLOSERS}]"
 LOOSE_CLOSERS = f"[{STRAY_CLOSERS}{re.escape(LOOSE + QUOTES)}]"
 
-TRAILERS = f"{MARKS}{ELLIPSIS}{EMOJI}{STARS}wｗ{LOOSE_CLOSERS[1:-1]}"  # up to the end of a line: no sentence of its own
+# Up to the end of a line these are not a sentence of their own. A few runs of them: NFKC makes some characters several.
+TRAILERS = f"(?>[{MARKS}]++|[{ELLIPSIS}]++|[{EMOJI}{STARS}wｗ{LOOSE_CLOSERS[1:-1]}]++){{1,16}}+"
 
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -359,7 +360,7 @@ ENDS_NOTHING = [
     # ♪ beside characters that are not Japanese
     rule("(?<![^ -~\u3000♪♡♥\n])[♪♡♥]", "♪ラララと歌う"),
     rule('[♪♡♥]++(?= ?["-~])', "また♪ good"),
-    rule(f"[{MARKS}]++(?=[{TRAILERS}]{{1,16}}+\n)", "驚いた！…。", "驚いた！☆。"),
+    rule(f"[{MARKS}]++(?={TRAILERS}\n)", "驚いた！…。", "驚いた！☆。", "驚いた！……………………。…"),
     rule(f"{RUN}{any_of(GOES_ON)}", "産業は？と問われれば"),
 ]
 ENDS = [
