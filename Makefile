@@ -242,7 +242,7 @@ $(MAPPED:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: $$(RANGE
 	@mkdir -p $(DATA)/text
 	@shuffle-split --seed $(SEED) --unit $(TEXT_UNIT) --jobs $(JOBS) $(AMOUNTS.$(if $(filter $*,$(OWN)),own,$*)) \
 	  --maps $(MAPS)/$* --ranges $(DATA)/pieces/ranges/$* --source $(RAW.$*) $(@D)
-	@rm -r $(DATA)/pieces/ranges/$*
+	@rm -r $(DATA)/pieces/ranges/$* $(if $(filter $*,$(OWN)),,$(MAPS)/$*)
 
 DATASETS := cc100-ja jawiki $(OWN)
 .PHONY: $(DATASETS:%=build-dataset-%)
@@ -266,21 +266,21 @@ tokenizer train-tokenizer: $(DATA)/tokenizer/manifest.json
 
 SETTINGS.tokenizer := TOKENIZER_TYPE TOKENIZER_CORPUS TOKENIZER_INPUT_SENTENCES VOCAB_SIZE ALPHABET MAX_SEQ_LENGTH
 
-# The train files are shuffled already: their first lines are a random sample. On a cluster each is counted by a rule of
-# its own.
-COUNTS := $(if $(LAUNCH),$(patsubst %,$(DATA)/pieces/counts/%.json,$(call shares,$(FILES.$(TOKENIZER_CORPUS)))))
+# The train files are shuffled already: their first lines are a random sample. If all of them are wanted, and there is a
+# cluster, each file is counted by a rule of its own.
+COUNTS := $(if $(LAUNCH),$(if $(call ended,TOKENIZER_INPUT_SENTENCES),,$(patsubst %,$(DATA)/pieces/counts/%.json,\
+  $(call shares,$(FILES.$(TOKENIZER_CORPUS))))))
 $(if $(COUNTS),$(eval .SECONDARY: $(COUNTS)))
 $(COUNTS): $(DATA)/pieces/counts/%.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json \
     $(DATA)/.stamps/tokenizer | $(VENV)
 	@mkdir -p $(@D)
-	@$(launched)count-words --file $(subst -of-,/,$*) --type $(TOKENIZER_TYPE) \
-	  $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) $(<D) $(attempt) $(arrived)
+	@$(launched)count-words --file $(subst -of-,/,$*) --type $(TOKENIZER_TYPE) $(<D) $(attempt) $(arrived)
 
 $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json $(COUNTS) \
     $(DATA)/.stamps/tokenizer | $(VENV)
 	$(call say,train-tokenizer: $(TOKENIZER_TYPE)$(comma) $(VOCAB_SIZE) pieces from text/$(TOKENIZER_CORPUS))
 	$(call disk,"tokenizer") --need 100M $(DATA)
-	@$(if $(COUNTS),rm -f $(filter-out $(COUNTS),$(wildcard $(DATA)/pieces/counts/*)))
+	@$(if $(COUNTS),rm -f $(filter-out $(COUNTS),$(wildcard $(addprefix $(DATA)/pieces/counts/,* .[!.]*))))
 	@$(if $(COUNTS),,cat $(<D)/train-*.txt | )train-tokenizer --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) \
 	    --alphabet $(ALPHABET) --jobs $(JOBS) $(call limit,--max-lines,$(TOKENIZER_INPUT_SENTENCES)) \
 	    --max-seq-length $(MAX_SEQ_LENGTH) $(if $(COUNTS),--counts $(DATA)/pieces/counts) \

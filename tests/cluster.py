@@ -174,7 +174,7 @@ def raw(tmp_path_factory):
 
 STEPS = 80
 SETTINGS = [
-    "PROFILE=demo", "NUM_FILES=3", "RANGES=4", "CC100_NUM_FILES=3", "VOCAB_SIZE=2000",
+    "PROFILE=demo", "NUM_FILES=3", "RANGES=4", "CC100_NUM_FILES=3", "VOCAB_SIZE=2000", "TOKENIZER_INPUT_SENTENCES=0",
     f"TRAIN_SET=max_steps={STEPS} batch_tokens=512 chunk_tokens=128 logging_steps=1 save_steps=5 eval_steps={STEPS}",
 ]  # fmt: skip
 

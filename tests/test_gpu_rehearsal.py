@@ -131,12 +131,13 @@ def test_one_compilation_for_thirty_batches(make_runner):
 
 @SLOW
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile on a CPU needs g++")
-def test_the_real_compiler_keeps_no_fp32_logits(make_runner):
+@pytest.mark.parametrize("pieces", [None, 10_000])
+def test_the_real_compiler_keeps_no_fp32_logits(make_runner, pieces):
     """Through Inductor: the losses of the eager model, and no buffer [predictions, vocabulary] in fp32."""
     from torch._inductor import utils
 
     runner, eager = make_runner("precision=bf16"), make_runner("precision=bf16")
-    runner.step_model = CompiledModel(runner.flat, fallback=False)
+    runner.step_model = CompiledModel(runner.flat, fallback=False, pieces=pieces)
     losses = []
     code = utils.run_and_get_code(lambda: losses.extend(steps(runner, 3)))[1]
     assert losses == pytest.approx(steps(eager, 3), abs=5e-3)
@@ -509,6 +510,12 @@ def test_a_failing_compiler_falls_back_with_one_line(make_runner, monkeypatch, c
     assert steps(runner, 2) == expected
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "torch.compile fails" in err and "training goes on without it" in err
+    monkeypatch.setattr("suzuri.training.compilation.in_pieces", lambda size: broken)
+    runner = make_runner("precision=bf16")
+    runner.step_model = CompiledModel(runner.flat, fallback=True, pieces=1, backend="eager")
+    assert steps(runner, 2) == expected
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "in pieces fails" in err and "goes on with the model as one piece" in err
     asked_for = make_runner("precision=bf16")
     asked_for.step_model = CompiledModel(asked_for.flat, fallback=False, backend=broken)
     with pytest.raises(DataError, match="set torch_compile to false"):

@@ -20,7 +20,7 @@ clean-text clean-shards clean-eval clean-report: clean-%:
 	$(call forget,$*)
 clean-tokenizer:
 	rm -rf $(DATA)/tokenizer $(DATA)/tokenizer.part $(DATA)/tokenizer.old.part \
-	  $(addprefix $(DATA)/.stamps/,tokenizer pushed/tokenizer)
+	  $(DATA)/pieces/counts $(addprefix $(DATA)/.stamps/,tokenizer pushed/tokenizer)
 	$(call forget,tokenizer)
 clean-models:
 	rm -rf $(DATA)/models $(addprefix $(DATA)/.stamps/,model-* pushed/models)

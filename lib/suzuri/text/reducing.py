@@ -188,7 +188,7 @@ def join(
     for file in mapped:
         file.check(max_lines=max_lines)
     if not total["sentences"]:
-        raise DataError(os.path.dirname(sources[0]), "no text in it")
+        raise DataError(sources[0] if len(sources) == 1 else os.path.dirname(sources[0]), "no text in it")
     files = sorted(record_files(ranges), key=lambda file: file.metadata.get("number", 0))
     if [file.metadata.get("number") for file in files] != list(range(of := files[0].metadata.get("of", 0))):
         raise DataError(ranges, f"does not hold each of {of} ranges once; remove it and run make again")
@@ -238,7 +238,8 @@ def check_sources(maps: str, mapped: list[RecordFile], sources: list[str]) -> di
         found = {os.path.basename(path): path for path in sources}
         complete, sums = known.keys() == found.keys(), {path: known.get(name) for name, path in found.items()}
     if not complete:
-        raise DataError(maps, f"was not made from all of the {len(found)} sources, and only these; run make again")
+        why = f"was not made from all of the {len(found)} sources, and only these"
+        raise DataError(maps, f"{why}; remove it, and run make again")
     return sums
 
 

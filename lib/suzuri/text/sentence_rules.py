@@ -360,7 +360,13 @@ ENDS_NOTHING = [
     # ♪ beside characters that are not Japanese
     rule("(?<![^ -~\u3000♪♡♥\n])[♪♡♥]", "♪ラララと歌う"),
     rule('[♪♡♥]++(?= ?["-~])', "また♪ good"),
-    rule(f"[{MARKS}]++(?={TRAILERS}\n)", "驚いた！…。", "驚いた！☆。", "驚いた！……………………。…"),
+    rule(
+        f"[{MARKS}]++(?={TRAILERS}{ADORNMENT}*+\n)",
+        "驚いた！…。",
+        "驚いた！☆。",
+        "驚いた！……………………。…",
+        "驚いた。．．（笑）",
+    ),
     rule(f"{RUN}{any_of(GOES_ON)}", "産業は？と問われれば"),
 ]
 ENDS = [

@@ -51,7 +51,9 @@ SOUNDED = re.compile(f"[{HIRAGANA}ァ-ヺゝヽ{HALF_WIDTH_KATAKANA}][{SOUND_MAR
 LETTER = f"[{LATIN}{DIGIT}]"
 QUOTATION_MARK = re.compile(f"[\"＂”“„‟‘‚‛]|(?<!{LETTER})['＇’]|['＇’](?!{LETTER})")  # an apostrophe is none
 UNIT = re.compile(LETTER)  # a mark after one of these does not open: 5"
-CLOSED = re.compile(f"[”’]|.(?=[とって{SPACE}\n、､，,。をはがに])")  # it does not open if it has no partner either
+# It does not open if it has no partner either; nor does one before a mark or a closing bracket.
+AFTER_CLOSED = f"[とって{SPACE}\n、､，,をはがに{MARKS}{CLOSERS}{STRAY_CLOSERS}{re.escape(LOOSE)}]"
+CLOSED = re.compile(f"[”’]|.(?={AFTER_CLOSED}|\\.(?![.{LATIN}]))")
 
 # What a character is, one bit each. A mark or a closing bracket with something REMARKABLE beside it is in doubt.
 LINE_END, OPENER, CLOSER, MARK, UNCLEAN, REMARKABLE, COMPATIBLE, QUOTE = (1 << bit for bit in range(8))

@@ -16,7 +16,6 @@ from typing import TextIO
 
 from suzuri.content import decode
 from suzuri.errors import DataError
-from suzuri.files import read_settings
 from suzuri.processes import ordered_map
 from suzuri.streams import line_blocks
 from suzuri.text.characters import HAN, HIRAGANA, KANA_MARKS, KATAKANA
@@ -122,7 +121,7 @@ FORMAT = "suzuri-counts/1"
 
 @dataclass
 class FileCounts:
-    """What a tokenizer of a kind is learned from, counted in one text file: `lines` that are not blank, of `bytes`."""
+    """What a tokenizer of a kind is learned from, counted in text: `lines` that are not blank, of `bytes`."""
 
     kind: str
     found: Counter
@@ -130,64 +129,44 @@ class FileCounts:
     bytes: int = 0
     invalid: int = 0
 
-    def write(self, file: TextIO, number: int, of: int, max_lines: int | None) -> None:
-        """Write them as those of file `number` (from 0) of `of` files, of which the first `max_lines` are counted."""
-        json.dump(
-            vars(self) | {"format": FORMAT, "number": number, "of": of, "max_lines": max_lines},
-            file,
-            ensure_ascii=False,
-        )
+    def write(self, file: TextIO, number: int, of: int) -> None:
+        """Write them as those of file `number` (from 0) of `of` files."""
+        json.dump(vars(self) | {"format": FORMAT, "number": number, "of": of}, file, ensure_ascii=False)
 
 
-def count_file(
-    paths: list[str],
-    kind: str,
-    max_lines: int | None = None,
-    jobs: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> FileCounts:
-    """Count the last of some files, those lines of it that are among the first `max_lines` of all files."""
-    *before, path = paths
-    left = max_lines
-    for other in before if max_lines is not None else ():
-        if left > 0:
-            text = TextBlocks(_blocks_of(other), left)
-            for _ in text:
-                pass
-            left -= text.lines
-    if left == 0:
-        return FileCounts(kind, Counter())
-    text = TextBlocks(_blocks_of(path), left, progress)
-    found, invalid = count_blocks(text, kind, jobs)
+def count_file(path: str, kind: str, jobs: int = 1, progress: Callable[[int], None] | None = None) -> FileCounts:
+    with open(path, "rb") as f:
+        text = TextBlocks(iter(partial(f.read, BLOCK), b""), progress=progress)
+        found, invalid = count_blocks(text, kind, jobs)
     return FileCounts(kind, found, text.lines, text.bytes, invalid)
 
 
-def _blocks_of(path):
-    with open(path, "rb") as f:
-        yield from iter(partial(f.read, BLOCK), b"")
-
-
-def read_counts(folder: str, kind: str, max_lines: int | None) -> FileCounts:
-    """The sum of the files in a folder that FileCounts.write has written: one for each file of a text, and no other."""
+def read_counts(folder: str, kind: str) -> FileCounts:
+    """The sum of the NAME.json in a folder, which FileCounts.write has written: one for each file of a text."""
     total, numbers, of = FileCounts(kind, Counter()), [], None
     again = "remove it and count again"
     for name in sorted(os.listdir(folder)):
+        if name.startswith(".") or not name.endswith(".json"):  # of an attempt that was killed, or still writes
+            continue
         path = os.path.join(folder, name)
-        made = read_settings(path)
         try:
+            with open(path, encoding="utf-8") as f:
+                made = json.load(f)  # of any size: it has a word of the text per entry
             if made["format"] != FORMAT:
                 raise ValueError(f"format {made['format']!r}, not {FORMAT!r}")
-            for key, wanted in (("kind", kind), ("max_lines", max_lines), ("of", made["of"] if of is None else of)):
+            of = made["of"] if of is None else of
+            for key, wanted in (("kind", kind), ("of", of)):
                 if made[key] != wanted:
                     raise DataError(path, f"made with {key} {made[key]}, not {wanted}; {again}")
             total.found.update(made["found"])
             for key in ("lines", "bytes", "invalid"):
                 setattr(total, key, getattr(total, key) + made[key])
             numbers.append(made["number"])
-            of = made["of"]
-        except (KeyError, TypeError, ValueError) as e:
+        except (KeyError, TypeError, ValueError, RecursionError) as e:
             raise DataError(path, f"not a file of counts ({e}); {again}") from None
-    if sorted(numbers) != list(range(of or 0)) or not numbers:
+    if not numbers:
+        raise DataError(folder, "no counts in it (NAME.json, by count-words)")
+    if sorted(numbers) != list(range(of)):
         raise DataError(folder, f"does not hold the counts of each of {of} files once; {again}")
     return total
 

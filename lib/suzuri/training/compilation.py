@@ -52,11 +52,15 @@ def in_pieces(size: int, backend: Callable | str = "inductor") -> Callable | str
 
 
 class CompiledModel:
-    """A compiled `model`, or with `fallback` the model itself if its first call shows that the compiler fails."""
+    """A compiled `model`, in pieces of so many bytes if `pieces` is given.
 
-    def __init__(self, model: nn.Module, fallback: bool, **options):
-        self.model, self.fallback = model, fallback
-        self.callable = torch.compile(model, dynamic=False, **options)
+    If its first call shows that the compiler fails, `fallback` means the model as one piece, and then not compiled.
+    """
+
+    def __init__(self, model: nn.Module, fallback: bool, pieces: int | None = None, **options):
+        self.model, self.fallback, self.pieces, self.options = model, fallback, pieces, options
+        in_one_or_more = {"backend": in_pieces(pieces)} if pieces else {}
+        self.callable = torch.compile(model, dynamic=False, **options | in_one_or_more)
         self.graphs = options.get("mode") == "reduce-overhead"
         self.works = False
 
@@ -70,11 +74,16 @@ class CompiledModel:
         except torch.OutOfMemoryError:
             raise
         except Exception as e:  # the compiler, its subprocesses and drivers raise many kinds
-            if self.works:
+            if self.works or self.callable is self.model:
                 raise
             why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__).strip()[:200]
             if not self.fallback:
                 raise DataError("torch.compile", f"fails ({why}); set torch_compile to false") from e
-            note(f"torch.compile fails ({why}); training goes on without it")
-            self.callable = self.model
+            if self.pieces:
+                note(f"torch.compile in pieces fails ({why}); training goes on with the model as one piece")
+                self.pieces = None
+                self.callable = torch.compile(self.model, dynamic=False, **self.options)
+            else:
+                note(f"torch.compile fails ({why}); training goes on without it")
+                self.callable = self.model
             return self(**tensors)

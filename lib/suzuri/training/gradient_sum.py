@@ -84,15 +84,29 @@ class GradientSum:
         flat = torch.cat([self.sums[place].reshape(-1) for place in bucket]).to(self.dtype)
         self.sent.append((flat, self.ranks.start_sum(flat)))
 
+    def send_early(self) -> None:
+        """Send the buckets that were not sent yet, if the others send theirs before the ranks agree to go on.
+
+        A rank that has stopped or failed sends any values, so that no other one waits for it; those are never used.
+        """
+        if self.sends_early:
+            self.send_all()
+
     def send_all(self) -> None:
-        """Send the buckets that were not sent yet. A rank that has stopped or failed sends any values, so that no
-        other one waits for it; those are never used, because the ranks do not agree to go on."""
+        """Send the buckets that were not sent yet."""
         if self.ranks.world == 1:
             return
         if not self.sums:
             self.sums = [torch.zeros_like(p) for p in self.used]
         for bucket in self.buckets[len(self.sent) :]:
             self.send(bucket)
+
+    def settle(self) -> None:
+        """Wait until what was sent has been received everywhere. Then a rank may end, and takes nothing with it."""
+        for _, operation in self.sent:
+            self.ranks.collective(operation.wait)
+        if self.ranks.device.type == "cuda":
+            torch.cuda.synchronize(self.ranks.device)
 
     def received(self) -> tuple[list[torch.nn.Parameter], list[Tensor]]:
         """(the parameters that have gradients, the sums over all ranks), which are then forgotten here."""

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import astuple
 from types import FrameType
 
@@ -52,46 +52,45 @@ class TrainingLoop:
 
     def run(self) -> int:
         """Train to the end; returns the exit status, 0. After one of SIGNALS it is 128 + the signal's number."""
-        with ExitStack() as stack:
-            stack.callback(self.ranks.close)
-            if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
-                if self.ranks.is_first:
-                    note(
-                        f"{self.folder.output}: all {self.inputs.steps:,} steps are done; raise max_steps to extend it"
-                    )
-                    self.folder.touch()
-                return 0
+        if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
             if self.ranks.is_first:
-                self.folder.begin(self.inputs.shard_files)
-            self.ranks.wait()
-            self.resume()
-            if self.ranks.is_first:
-                note(self.runner.machine)
-            for signum in SIGNALS:
-                if signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
-                    signal.signal(signum, self.on_signal)
-            try:
-                self.train()
-                if self.ranks.is_first:
-                    self.finish()
-            except (StopRequested, RankLost) as e:
-                self.save()
-                if not self.runner.stop_signal:
-                    raise
-                if isinstance(e, RankLost):  # a rank that got the signal earlier looks like one that died
-                    note(str(e))
-                if self.ranks.is_first:
-                    note(
-                        f"stopped after step {self.step:,} of {self.inputs.steps:,}; "
-                        "the same command continues from there"
-                    )
-                os._exit(128 + self.runner.stop_signal)  # at once: other ranks may be waiting for this one
-            except BaseException:
-                with suppress(DataError):
-                    self.ranks.exchange(failed=True)  # the others stop, and the first one saves
-                raise
-            self.ranks.wait()
+                note(f"{self.folder.output}: all {self.inputs.steps:,} steps are done; raise max_steps to extend it")
+                self.folder.touch()
+            self.ranks.close()
             return 0
+        if self.ranks.is_first:
+            self.folder.begin(self.inputs.shard_files)
+        self.ranks.wait()
+        self.resume()
+        if self.ranks.is_first:
+            note(self.runner.machine)
+        for signum in SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(signum, self.on_signal)
+        try:
+            self.train()
+            if self.ranks.is_first:
+                self.finish()
+        except (StopRequested, RankLost) as e:
+            if isinstance(e, RankLost):
+                self.ranks.abandon()
+            self.save()
+            if not self.runner.stop_signal:
+                raise
+            if isinstance(e, RankLost):  # a rank that got the signal earlier looks like one that died
+                note(str(e))
+            if self.ranks.is_first:
+                note(
+                    f"stopped after step {self.step:,} of {self.inputs.steps:,}; the same command continues from there"
+                )
+            os._exit(128 + self.runner.stop_signal)  # at once: other ranks may be waiting for this one
+        except BaseException:
+            with suppress(DataError):
+                self.ranks.exchange(failed=True)  # the others stop, and the first one saves
+            raise
+        self.ranks.wait()
+        self.ranks.close()  # only here: after an error it could wait for a rank that is gone
+        return 0
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.runner.stop_signal = signum

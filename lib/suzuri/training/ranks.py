@@ -6,6 +6,8 @@ gloo: an operation of NCCL returns before it has happened, so a rank that stops 
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ import torch.distributed as dist
 from suzuri.errors import DataError
 
 EXCHANGED = 5  # numbers in a message between the hosts
+PATIENCE = timedelta(minutes=30)
 
 
 class RankLost(DataError):
@@ -36,8 +39,9 @@ class Ranks:
             torch.cuda.set_device(self.device)
         self.hosts = None  # the process group for what the hosts must know
         if self.world > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-            self.hosts = dist.new_group(backend="gloo")
+            # A rank that is ahead waits while the first one saves.
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
+            self.hosts = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     @property
     def is_first(self) -> bool:
@@ -103,6 +107,12 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every rank has called this."""
         self.exchange()
+
+    def abandon(self) -> None:
+        """Give up what is on its way to or from a rank that is lost: NCCL would end this process for it."""
+        if self.world > 1 and self.device.type == "cuda":
+            with suppress(Exception):  # not public, and without it there is only a risk
+                dist.group.WORLD._get_backend(self.device).abort()
 
     def close(self) -> None:
         if self.world > 1:

@@ -17,7 +17,7 @@ from suzuri.errors import DataError
 from suzuri.progress import note
 from suzuri.training.attention import VARLEN, attention_dropout, choose_attention
 from suzuri.training.batches import Batches, Tensors, largest_fitting, on_device
-from suzuri.training.compilation import CompiledModel, in_pieces, why_not_compiled
+from suzuri.training.compilation import CompiledModel, why_not_compiled
 from suzuri.training.compiler_cache import keep_compiler_cache_private
 from suzuri.training.cpu_threads import CpuWorkers, available_memory
 from suzuri.training.device import device_name, multiplies, unused_gpu
@@ -67,9 +67,8 @@ class StepRunner:
         if self.compiled:
             keep_compiler_cache_private()
             options = {"mode": "reduce-overhead"} if recipe["torch_compile"] == "reduce-overhead" else {}
-            if self.ranks.world > 1 and not options:
-                options = {"backend": in_pieces(BUCKET)}
-            self.step_model = CompiledModel(self.flat, fallback=recipe["torch_compile"] == "auto", **options)
+            pieces = BUCKET if self.ranks.world > 1 and not options else None
+            self.step_model = CompiledModel(self.flat, recipe["torch_compile"] == "auto", pieces, **options)
             if attention != VARLEN:
                 self.remarks.append(
                     "torch_compile without varlen attention: each batch has another shape and is compiled; "
@@ -212,10 +211,16 @@ class StepRunner:
         try:
             with suppress(StopRequested):
                 total = self.sum_of_gradients(step, micro_batches, planned)
-        finally:
-            if self.gradient_sum.sends_early:
-                self.gradient_sum.send_all()
-        (count,) = self.agreed_sums(count)
+        except BaseException:
+            with suppress(Exception):
+                self.gradient_sum.send_early()
+            raise
+        self.gradient_sum.send_early()
+        try:
+            (count,) = self.agreed_sums(count)
+        except StopRequested:
+            self.gradient_sum.settle()
+            raise
         self.gradient_sum.send_all()
         used, gradients = self.gradient_sum.received()
         if not count:
