@@ -215,7 +215,8 @@ TEXT = ["--nodes=2", "--ntasks-per-node=2", "--mem-per-cpu=1G"]
 def test_text_and_shards_whose_node_is_lost(cluster, plain, data, settings, goals):
     """Pieces are made on both nodes; one is lost while it makes some, and Slurm starts the job again."""
     job = cluster.submit("text.sbatch", *goals, f"DATA={data}", *settings, options=TEXT)
-    wait_for(lambda: any(step.endswith(" b") for step in cluster.steps()))
+    wait_for(lambda: any(step.endswith(" b") for step in cluster.steps()) or cluster.job(job) == "FAILED")
+    assert cluster.job(job) != "FAILED", cluster.log(job)
     cluster.lose("b")
     cluster.wait(job)
     assert cluster.job(job, "Restarts") == "1"
@@ -247,7 +248,7 @@ def test_training_saves_before_its_time_is_over(cluster, plain, data, settings):
     """
     make(cluster, "shards", f"DATA={data}", *settings)  # those that the test above has made
     job = cluster.submit("train.sbatch", "train-model-cc100-ja", f"DATA={data}", *settings, options=TRAINING)
-    wait_for(lambda: newest(data / "models/demo-cc100-ja"))
+    wait_for(lambda: newest(data / "models/demo-cc100-ja") or cluster.job(job) == "FAILED")
     cluster.ask("scancel", "--signal=USR1", job)
     cluster.wait(job)
     assert cluster.job(job, "Restarts") == "1"
@@ -259,7 +260,7 @@ def test_training_saves_before_its_time_is_over(cluster, plain, data, settings):
 def test_training_loses_a_node_and_goes_on_with_one(cluster, plain, data, settings):
     """The job ends whole, and goes on with what there is, with the same batches."""
     job = cluster.submit("train.sbatch", "train-model-jawiki", f"DATA={data}", *settings, options=TRAINING)
-    wait_for(lambda: newest(data / "models/demo-jawiki"))
+    wait_for(lambda: newest(data / "models/demo-jawiki") or cluster.job(job) == "FAILED")
     cluster.kill("b")
     wait_for(lambda: cluster.job(job) == "PENDING")
     cluster.ask("scontrol", "update", f"JobId={job}", "NumNodes=1", "NumTasks=1")

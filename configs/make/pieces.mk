@@ -9,11 +9,13 @@ ended = $(filter-out 0,$(foreach amount,$(1),$($(amount))))
 # What has been downloaded goes piece by piece in a second make, which knows the shards of jawiki, and which runs only
 # if there is anything to do.
 DOWNLOADED := $(if $(CLUSTER),cc100-ja $(if $(call ended,JAWIKI_MAX_DOCUMENTS JAWIKI_MAX_SENTENCE_NUM),,jawiki))
+DOWNLOAD.cc100-ja := $(RAW.cc100-ja)
+DOWNLOAD.jawiki := $(RAW.jawiki)/manifest.json
 LATER := $(if $(SHARDS_KNOWN),,$(DOWNLOADED))
 MAPPED := $(if $(call ended,MAX_SENTENCE_NUM),,$(OWN_FOLDERS)) $(if $(SHARDS_KNOWN),$(DOWNLOADED))
 piped = $(patsubst %,$(DATA)/text/%/manifest.json,$(filter-out $(MAPPED) $(LATER),$(1)))
 $(LATER:%=$(DATA)/text/%/manifest.json): $(DATA)/text/%/manifest.json: \
-    $$(call source,$$*,$$(RAW.$$*:%/jawiki=%/jawiki/manifest.json)) $(DATA)/.stamps/text-% | $(VENV)
+    $$(call source,$$*,$$(DOWNLOAD.$$*)) $(DATA)/.stamps/text-% | $(VENV)
 	+@$(MAKE) --no-print-directory -f $(ROOT)/Makefile SHARDS_KNOWN=1 $@
 
 FILES.cc100-ja := $(CC100_NUM_FILES)
@@ -27,7 +29,7 @@ $(foreach shard,$(INPUTS.jawiki),$(if $(wildcard $(shard)),,$(error $(RAW.jawiki
 FOLDER.cc100-ja := $(DATA)/raw
 FOLDER.jawiki := $(RAW.jawiki)
 AFTER.cc100-ja := $(DATA)/.stamps/text-cc100-ja
-AFTER.jawiki := $(DATA)/.stamps/text-jawiki $(RAW.jawiki)/manifest.json
+AFTER.jawiki := $(DATA)/.stamps/text-jawiki $(DOWNLOAD.jawiki)
 MAP_OPTIONS.cc100-ja := $(call limit,--max-lines,$(CC100_MAX_SENTENCE_NUM))
 MAP_OPTIONS.jawiki := --wiki
 # Maps, ranges and text are there at the same time.
