@@ -448,6 +448,12 @@ def test_pieces_that_do_not_fit_together(raw, tmp_path):
     aside.rename(maps / "b.txt.records")
     with pytest.raises(DataError, match=r"0.records: made with maps (\d+), not (?!\1)\d+; remove it"):
         join()
+    with open(tmp_path / "out/ranges/0.records", "wb") as f:
+        reducing.reduce_range(str(maps), f, 0, 2, shards=2, valid_fraction=Fraction(0), memory=10**6)
+    older = (tmp_path / "out/ranges/0.records").read_bytes().replace(b'"sentences"', b'"something"')
+    (tmp_path / "out/ranges/0.records").write_bytes(older)
+    with pytest.raises(DataError, match=r"0.records: was made by another version of suzuri; remove it"):
+        join()
     (tmp_path / "out/ranges/0.records").unlink()
     with pytest.raises(DataError, match="does not hold each of 2 ranges once"):
         join()

@@ -196,8 +196,11 @@ def join(
     for file in files:
         # A machine may have seen an old listing of the folder of maps: those of NFS are up to a minute old.
         file.check(of=of, maps=len(mapped), **settings | {"valid_fraction": str(fraction or 0)})
+        in_rows = file.metadata.get("sentences", ())
+        if len(in_rows) != len(file.cuts):
+            raise DataError(file.path, "was made by another version of suzuri; remove it and run make again")
         found.update(file.metadata["counts"])
-        for (until, before), sentences in zip(file.cuts.tolist(), file.metadata["sentences"], strict=True):
+        for (until, before), sentences in zip(file.cuts.tolist(), in_rows, strict=True):
             rows.append(Row(file.path, until, before, sentences, unit))
     if fraction is None:
         valid, train = cut_rows(rows, valid_lines, train_lines)

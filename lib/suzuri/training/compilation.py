@@ -59,8 +59,8 @@ class CompiledModel:
 
     def __init__(self, model: nn.Module, fallback: bool, pieces: int | None = None, **options):
         self.model, self.fallback, self.pieces, self.options = model, fallback, pieces, options
-        in_one_or_more = {"backend": in_pieces(pieces)} if pieces else {}
-        self.callable = torch.compile(model, dynamic=False, **options | in_one_or_more)
+        backend = {"backend": in_pieces(pieces)} if pieces else {}
+        self.callable = torch.compile(model, dynamic=False, **options | backend)
         self.graphs = options.get("mode") == "reduce-overhead"
         self.works = False
 
