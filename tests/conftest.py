@@ -52,17 +52,22 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "fast: a fault that is injected in every run of the tests, not only with FAULTS=all"
     )
+    config.addinivalue_line("markers", "slow: a test that takes long, for make test-slow")
 
 
 def pytest_collection_modifyitems(config, items):
     """The files that take longest begin first, so that no process is left with one of them at the end.
 
-    Faults are left out unless they are fast, or FAULTS=all asks for all of them (make test-faults).
+    Faults are left out unless they are fast, or FAULTS=all asks for all of them (make test-faults). Slow tests are left
+    out unless SUZURI_SLOW=1 asks for them (make test-slow).
     """
-    left_out = [i for i in items if i.path.name == "test_faults.py" and not i.get_closest_marker("fast")]
+    left_out = []
     if os.environ.get("FAULTS") != "all":
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [i for i in items if i not in left_out]
+        left_out += [i for i in items if i.path.name == "test_faults.py" and not i.get_closest_marker("fast")]
+    if not os.environ.get("SUZURI_SLOW"):
+        left_out += [i for i in items if i.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [i for i in items if i not in left_out]
     order = {name: i for i, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
@@ -165,7 +170,7 @@ def _run_until(step, function):
     os._exit(0)
 
 
-SLOW = pytest.mark.skipif(not os.environ.get("SUZURI_SLOW"), reason="takes long; set SUZURI_SLOW=1")
+SLOW = pytest.mark.slow
 
 
 def cpu_seconds():

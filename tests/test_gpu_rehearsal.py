@@ -114,6 +114,7 @@ def test_which_attention_a_gpu_gets(capability, dtype, model, chosen, make_runne
     assert name == chosen and (why_not_varlen is None) == (chosen == VARLEN)
 
 
+@SLOW
 def test_one_compilation_for_thirty_batches(make_runner):
     """With the loss inside, the graph is captured once for batches of other lengths, a short chunk included."""
     from torch._dynamo.utils import counters
@@ -453,6 +454,7 @@ def test_gradients_are_summed_in_buckets_and_in_bf16_during_the_backward_pass(wo
         ]
 
 
+@SLOW
 def test_a_model_in_pieces_gives_its_gradients_one_piece_after_the_other(make_runner):
     """One graph, the losses of the eager model, and a layer's gradients before the backward pass of those before it."""
     from torch._dynamo.backends.common import aot_autograd

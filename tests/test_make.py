@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, cpu_seconds, wait_for
+from conftest import ROOT, SLOW, cpu_seconds, wait_for
 from http_server import serving
 from suzuri import lock
 
@@ -188,14 +188,15 @@ STAGES = [
 ]
 
 
-def test_killed_and_made_again(built, tmp_path):
-    """kill -9 of the whole run in every other stage, with SUZURI_SLOW in every one; the final result is that of an
-    undisturbed run. (make test-faults kills the chain, too.)
+@pytest.mark.parametrize("stages", [STAGES[1::4], pytest.param(STAGES, marks=SLOW)], ids=["some", "all"])
+def test_killed_and_made_again(built, tmp_path, stages):
+    """kill -9 of the whole run in some stages, or in all of them; the final result is that of an undisturbed run.
+    (make test-faults kills the chain, too.)
     """
     data, variables = built
     command = ["make", "-C", str(ROOT), "all", f"DATA={tmp_path}/data", *variables[1:]]
     draw = random.Random(0)
-    for i, stage in enumerate(STAGES if os.environ.get("SUZURI_SLOW") else STAGES[1::2]):
+    for i, stage in enumerate(stages):
         with open(tmp_path / "log", "w") as log:
             run = subprocess.Popen(command, stdout=log, stderr=log, env=environment(), start_new_session=True)
         wait_for(lambda run=run, stage=stage: run.poll() is not None or any((tmp_path / "data").glob(stage)))

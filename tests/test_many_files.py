@@ -190,6 +190,7 @@ def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.records")}
 
 
+@SLOW
 def test_killed_then_files_come_and_go(raw, tmp_path):
     """Only what is missing is made again; what a lost machine has written does no harm and does not stay."""
     data, own = tmp_path / "data", tmp_path / "data/raw/own"
@@ -258,7 +259,8 @@ def in_three(dump, folder):
         (folder / f"jawiki_content-20260101-0000{i}.json.gz").write_bytes(gzip.compress(b"".join(data)))
 
 
-@pytest.mark.parametrize("unit", ["line", pytest.param("document", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("unit", ["line", "document"])
 def test_the_sources_piece_by_piece(tmp_path, unit):
     """With LAUNCH, cc100-ja, jawiki and the tokenizer are made of pieces: the same files and manifests as by the pipes,
     and nothing to do for these then."""

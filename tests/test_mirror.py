@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, wait_for
+from conftest import ROOT, SLOW, wait_for
 from http_server import serving
 from small_runs import make_inputs, run, start
 from suzuri import manifest, mirror, object_storage
@@ -303,6 +303,7 @@ def shards(folder):
     return sorted(map(str, folder.rglob("*.safetensors")))
 
 
+@SLOW
 def test_a_killed_run_goes_on_elsewhere(server, bucket, tmp_path):
     """The final weights are those of a run that was not interrupted."""
     whole, first, second = (make_inputs(tmp_path / name) for name in ("whole", "first", "second"))

@@ -51,8 +51,11 @@ def test_examples(name):
     assert not wrong
 
 
-# These compile all rules once per row: the largest table takes a quarter of a minute.
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[SLOW] * (name == "AFTER_BRACKET")) for name in TABLES])
+# These compile all rules once per row: the largest tables take up to a quarter of a minute.
+BY_TIME = [pytest.param(name, marks=[SLOW] * (name in ("AFTER_BRACKET", "QUOTING"))) for name in TABLES]
+
+
+@pytest.mark.parametrize("name", BY_TIME)
 def test_every_alternative_is_needed_by_its_examples(name):
     table, idle = TABLES[name], []
     for rule in table:
@@ -61,14 +64,7 @@ def test_every_alternative_is_needed_by_its_examples(name):
     assert not idle
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[SLOW] * (name == "AFTER_BRACKET"))
-        for name, table in TABLES.items()
-        if any(rule.unless for rule in table)
-    ],
-)
+@pytest.mark.parametrize("name", [p for p in BY_TIME if any(rule.unless for rule in TABLES[p.values[0]])])
 def test_every_exception_is_needed_by_its_examples(name):
     """The other rules of the table are left out meanwhile: a twentieth of the time to compile."""
     table, idle = TABLES[name], []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SLOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from suzuri.text import hashed_records as rec
@@ -327,7 +328,7 @@ def memory_of(pid):
     return int(pss[1]) * 1024 + sum(map(memory_of, children))
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=SLOW)])
 def test_memory_stays_bounded(bin_dir, tmp_path, jobs):
     """25 MB of short lines, whose index alone would take 250 MB, at --memory 5M."""
     command = ["bash", "-c", '{ seq 1600000; seq 1600000; } | "$0" "$@"', bin_dir / "shuffle-split"]

@@ -601,7 +601,8 @@ def test_bf16_follows_fp32(finished, tmp_path):
     assert mine != theirs and max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) < 0.05
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("world", [2, 4])
 def test_torchrun_matches_one_process(finished, tmp_path, bin_dir, world):
     args = make_inputs(tmp_path)
     done = subprocess.run(
@@ -620,6 +621,7 @@ def test_torchrun_matches_one_process(finished, tmp_path, bin_dir, world):
     assert len([line for line in done.stderr.splitlines() if "validation loss" in line and "->" in line]) == 1
 
 
+@SLOW
 def test_a_dying_rank_ends_all_and_the_next_start_resumes(finished, tmp_path, bin_dir):
     args = make_inputs(tmp_path)
     process = subprocess.Popen(

@@ -1,12 +1,16 @@
 # Tests, benchmarks and images.
 
-.PHONY: test test-faults bench bench-text bench-train bench-scale lint docker-build docker-all \
+.PHONY: test test-slow test-faults bench bench-text bench-train bench-scale lint docker-build docker-all \
   test-container test-cluster
 
 clean_env = cd $(ROOT) && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PROFILE -u DATA
 # A process more than cores: tests wait for other processes much of the time.
+pytest = $(PYTHON) -m pytest -q -n $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder tests
 test: $(ROOT)/.venv/installed-dev.txt
-	@$(clean_env) $(PYTHON) -m pytest -q -n $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder tests $(PYTEST_ARGS)
+	@$(clean_env) $(pytest) $(PYTEST_ARGS)
+# What takes longest, which make test leaves out.
+test-slow: $(ROOT)/.venv/installed-dev.txt
+	@$(clean_env) SUZURI_SLOW=1 $(pytest) -m slow $(PYTEST_ARGS)
 # Every fault, with a table at the end; make test injects those that are fast.
 test-faults: $(ROOT)/.venv/installed-dev.txt
 	@$(clean_env) FAULTS=all $(PYTHON) -m pytest -q -n $(JOBS) --dist worksteal tests/faults $(PYTEST_ARGS)

@@ -3,7 +3,7 @@
 # Goals that work in DATA run in a second make, under the lock. With -n, -q and -t no recipe runs: no lock.
 # FLOW is set in the make that reads the rules of the flow.
 
-UNLOCKED := help help-variables help-tiny-plm demo clean-demo test test-faults bench bench-text bench-train \
+UNLOCKED := help help-variables help-tiny-plm demo clean-demo test test-slow test-faults bench bench-text bench-train \
   bench-scale lint docker-build docker-all test-container test-cluster
 GOALS := $(filter-out $(UNLOCKED) $(ROOT)/.venv%,$(MAKECMDGOALS))
 LOOKING := $(foreach letter,n q t,$(findstring $(letter),$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
