@@ -31,6 +31,8 @@ JOBS ?= $(shell nproc)#                         programs at a time, and processe
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
 # What a sequence holds: a sentence (line), or sentences of one document (document; window: with a [SEP] after each).
 UNIT ?= line
+# The share of the training sentences that become two overlapping parts of them in one sequence (pack-tokens --help).
+CROP_PAIRS ?= 0
 MIN_CHARS ?= 10#                                characters of the shortest sentence that is kept
 MAX_CHARS ?= 1000#                              and of the longest
 SORT_MEMORY ?= 1G#                              memory of shuffle-split, and of each map-text and reduce-text
@@ -293,7 +295,8 @@ $(DATA)/tokenizer/manifest.json: $(DATA)/text/$(TOKENIZER_CORPUS)/manifest.json 
 shards: $(sort $(foreach m,$(MODELS),shards-$(DATASET.$(m))))
 $(DATASETS:%=shards-%): shards-%: $(DATA)/shards/%/manifest.json
 
-SETTINGS.shards := UNIT MAX_SEQ_LENGTH
+PAIRS := $(filter-out 0,$(CROP_PAIRS))
+SETTINGS.shards := UNIT MAX_SEQ_LENGTH $(if $(PAIRS),CROP_PAIRS)
 parts = valid $(shell seq -f train-%03g 0 $$(($(FILES.$(1)) - 1)))
 $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%.safetensors,$(call parts,$(d)))))
 
@@ -301,17 +304,17 @@ $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%
 $(foreach d,$(DATASETS),$(SHARDS.$(d))): $(DATA)/shards/%.safetensors: $(DATA)/text/$$(*D)/manifest.json \
     $(DATA)/tokenizer/manifest.json $(DATA)/.stamps/shards | $(VENV)
 	$(if $(filter valid,$(*F)),$(call say,shards-$(*D)))
-	$(if $(filter valid,$(*F)),$(call disk,"shards/$(*D)") --factor 0.8 $(@D) $(<D))
+	$(if $(filter valid,$(*F)),$(call disk,"shards/$(*D)") --factor $(if $(PAIRS),1.2,0.8) $(@D) $(<D))
 	@mkdir -p $(@D)
 	@$(launched)pack-tokens --tokenizer $(DATA)/tokenizer --unit $(UNIT) --max-seq-length $(MAX_SEQ_LENGTH) \
-	  $(attempt) $(<D)/$(*F).txt $(arrived)
+	  $(if $(filter valid,$(*F)),,$(PAIRS:%=--crop-pairs %)) $(attempt) $(<D)/$(*F).txt $(arrived)
 
 # Shards left from a division into more files hold sentences that other shards hold too: they are removed.
 $(DATASETS:%=$(DATA)/shards/%/manifest.json): $(DATA)/shards/%/manifest.json: $$(SHARDS.$$*)
 	@rm -f $(filter-out $(SHARDS.$*),$(wildcard $(addprefix $(@D)/,train-[0-9][0-9][0-9].safetensors \
 	  .train-*.part .valid.*.part train-*.part valid.*.part)))
 	@write-manifest --source $(DATA)/text/$* --source $(DATA)/tokenizer --set unit=$(UNIT) \
-	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(@D) $(notdir $(SHARDS.$*))
+	  --set max_seq_length=$(MAX_SEQ_LENGTH) $(PAIRS:%=--set crop_pairs=%) $(@D) $(notdir $(SHARDS.$*))
 
 # --- models/ ----------------------------------------------------------------------------------------------------------
 

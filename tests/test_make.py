@@ -119,6 +119,7 @@ def test_a_dry_run_writes_nothing(built):
         ("JAWIKI_MAX_VALIDATION_SENTENCE_NUM=90", {"text/jawiki", "tokenizer", "shards-cc100-ja"}, {"text/cc100-ja"}),
         ("VOCAB_SIZE=1600", {"tokenizer", "shards-jawiki"}, {"text/jawiki", "text/cc100-ja", "raw"}),
         ("UNIT=document", {"text/jawiki", "text/cc100-ja", "shards-jawiki"}, {"raw"}),
+        ("CROP_PAIRS=1/2", {"shards-jawiki", "models"}, {"raw", "text/jawiki", "tokenizer"}),
         ("TRAIN_SET=max_steps=7", {"models"}, {"raw", "text/jawiki", "tokenizer", "shards-jawiki"}),
     ],
 )

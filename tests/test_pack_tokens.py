@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from suzuri.shards import packing, shard_file
+from suzuri.shards import crop_pairs, packing, shard_file
 from suzuri.shards.shard_file import Shard
 from suzuri.tokenizer import encoding, tokenizer_folder, words
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
@@ -172,6 +172,61 @@ def test_sequences(text, unit, length, want):
         assert got == want
     assert packer.lines == sum(1 for line in text.split("\n") if line.strip())
     assert packer.lines_cut == sum(len(line) > length - 2 for line in text.split("\n"))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text("ab-", min_size=0, max_size=60), max_size=8),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(3, 80),
+)
+def test_crop_pairs(lines, share, length):
+    """A `-` continues a word. Lines stay as they are or become two parts; it does not matter what is in one block."""
+    starts = np.arange(128) != ord("-")
+    blocks = [lines, *([line] for line in lines)]
+    found = []
+    for block in blocks:
+        crops = crop_pairs.CropPairs(share, starts, ord(">"), length - 2)
+        ids, lengths = crops(block, *letters(block))
+        edges = [0, *np.cumsum(lengths)]
+        found.append(["".join(map(chr, ids[a:b])) for a, b in itertools.pairwise(edges)])
+        assert crops.pairs == sum(">" in part for part in found[-1])
+    assert found[0] == [part for parts in found[1:] for part in parts]
+    for line, part in zip(lines, found[0], strict=True):
+        words = len(line.replace("-", ""))
+        if ">" not in part:
+            assert part == line and (share < 1 or words < 8 or 2 * len(line) + 1 > length - 2)
+            continue
+        assert share and words >= 8 and len(part) <= length - 2
+        for half in part.split(">"):
+            assert half in line and half[0] != "-" and len(half.replace("-", "")) >= 0.6 * words
+
+
+def test_a_share_of_the_lines_becomes_pairs(run_tool, tmp_path, trained, sample):  # noqa: F811
+    """The other lines stay as they are; a pair is two parts of its line, each from the beginning of a word on."""
+    text = b"".join(line + b"\n" for line in sample.splitlines() if line.strip())
+    found = []
+    for share in ("0", "1/4"):
+        path = tmp_path / f"{share[0]}.safetensors"
+        options = ("--tokenizer", trained["wordpiece"], "--max-seq-length", 512, "--crop-pairs", share, path)
+        summary = run_tool("pack-tokens", *options, stdin=text).stderr.decode()
+        shard = Shard(str(path))
+        assert shard.metadata.get("crop_pairs", "0") == share
+        found.append([ids.tolist() for ids in np.split(shard.tokens, shard.offsets[1:-1])])
+    pieces = TokenizerFolder(trained["wordpiece"]).pieces
+    pairs = [(line, pair) for line, pair in zip(*found, strict=True) if line != pair]
+    assert f" {len(pairs):,} crop pairs," in summary and 0.15 < len(pairs) / text.count(b"\n") < 0.3
+    for line, pair in pairs:
+        cls, sep = pair[0], pair[-1]
+        middle = pair.index(sep)
+        for half in (pair[1:middle], pair[middle + 1 : -1]):
+            assert any(half == line[i : i + len(half)] for i in range(len(line))) and {cls, sep}.isdisjoint(half)
+            assert not pieces[half[0]].startswith("##")
+
+
+def test_crop_pairs_are_of_lines(run_tool, tmp_path):
+    done = run_tool("pack-tokens", "--tokenizer", "x", "--unit", "window", "--crop-pairs", "0.5", "y", status=2)
+    assert b"only with --unit line" in done.stderr
 
 
 @settings(max_examples=200, deadline=None)

@@ -110,6 +110,7 @@ MINI = {
     if key not in ("model_config_file", "max_steps", "logging_steps", "eval_steps", "eval_tokens", "save_steps")
 }
 WINDOWS = {"unit": "window", "chunk_tokens": 1024}
+MODERN_4096 = {"modernbert": True, "batch_tokens": 4096, "chunk_tokens": 2048, "learning_rate": 2.8e-3}
 COMPARE = {
     "mini": {},
     "windows": WINDOWS,
@@ -120,6 +121,9 @@ COMPARE = {
     "modernbert": {"modernbert": True},
     "modernbert, windows": WINDOWS | {"modernbert": True},
     "embeddings not tied": {"model.tie_word_embeddings": False},
+    "modernbert, embeddings not tied": {"modernbert": True, "model.tie_word_embeddings": False},
+    "modernbert, batch 4,096 tokens": MODERN_4096,
+    "modernbert, batch 4,096 tokens, half pairs": MODERN_4096 | {"crop_pairs": 0.5},
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
 SWEEPS = {
@@ -155,9 +159,12 @@ def prepare_text(out, vocab_size):
 WINDOWS_OF = '!NF { k = 0 } NF && k == n { print ""; k = 0 } { print; k += NF > 0 }'
 
 
-def prepare_shards(folder, unit, length):
-    """A folder of shards, train-000 and valid, whose sequences hold `unit` in at most `length` tokens."""
-    shards = folder / f"{unit}-{length}"
+def prepare_shards(folder, unit, length, pairs=0):
+    """A folder of shards, train-000 and valid, whose sequences hold `unit` in at most `length` tokens.
+
+    A share `pairs` of the training lines become crop pairs.
+    """
+    shards = folder / f"{unit}-{length}{f'-pairs-{pairs}' if pairs else ''}"
     if not (shards / "valid.safetensors").exists():
         shards.mkdir(exist_ok=True)
         kind, _, lines = unit.partition("-")
@@ -167,23 +174,24 @@ def prepare_shards(folder, unit, length):
                 f" <{folder.parent}/{text}.txt"
                 f" | shuffle-split --unit {'line' if kind == 'line' else 'document'} {shards}/{name}"
                 f" && pack-tokens --tokenizer {folder}/tokenizer --unit {kind} --max-seq-length {length}"
-                f" {shards}/{name}.safetensors <{shards}/{name}/train-000.txt && rm -r {shards}/{name}"
+                f" {f'--crop-pairs {pairs} ' if pairs and name != 'valid' else ''}"
+                f"{shards}/{name}.safetensors <{shards}/{name}/train-000.txt && rm -r {shards}/{name}"
             )
     return shards
 
 
 def train(name, args, given, shape, data):
     """Train by a recipe, or continue -> (its folder, {name, seed, curve [(tokens, validation loss)], flops, …})."""
-    unit, length = given.pop("unit", "line"), given.pop("length", 128)
+    unit, length, pairs = given.pop("unit", "line"), given.pop("length", 128), given.pop("crop_pairs", 0)
     if given.pop("modernbert", False):  # as many parameters: its gated MLP has three matrices where bert's has two
         shape |= {"model_type": "modernbert", "intermediate_size": shape["intermediate_size"] * 2 // 3}
         shape["global_attn_every_n_layers"] = 2
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
-    shards = prepare_shards(data, unit, length)
+    shards = prepare_shards(data, unit, length, pairs)
     steps = args.tokens // given["batch_tokens"]
     recipe = given | {"model_config_file": "model.json", "max_steps": steps, "seed": args.seed}
     recipe |= {"eval_steps": max(1, steps // 20), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 20)}
-    settings = [args.sweep, name, recipe, shape, unit, length, args.vocab_size]
+    settings = [args.sweep, name, recipe, shape, unit, length, pairs, args.vocab_size]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = args.out / "runs" / key
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from suzuri.shards.crop_pairs import CropPairs
 from suzuri.tokenizer.encoding import ID
 
 
@@ -16,11 +17,14 @@ class Packer:
     unit "window": the same, with a `[SEP]` after each line.
 
     Ids stay in order: packing only chooses the lengths of the sequences. `encode` is an encoder of
-    suzuri.tokenizer.encoding. `lines`, `documents` and `lines_cut` count what has been packed.
+    suzuri.tokenizer.encoding. `crops`, for unit "line", is a CropPairs. `lines`, `documents` and `lines_cut` count what
+    has been packed.
     """
 
-    def __init__(self, encode: Callable, cls: int, sep: int, unit: str, max_seq_length: int):
-        self.encode, self.cls, self.sep, self.unit = encode, cls, sep, unit
+    def __init__(
+        self, encode: Callable, cls: int, sep: int, unit: str, max_seq_length: int, crops: CropPairs | None = None
+    ):
+        self.encode, self.cls, self.sep, self.unit, self.crops = encode, cls, sep, unit, crops
         self.room = max_seq_length - 2
         self.held = np.zeros(0, ID)  # ids of the open document that are in no sequence yet
         self.open = False
@@ -30,6 +34,8 @@ class Packer:
         """(ids, lengths) of the sequences that end with these lines, or before."""
         texts = [line for line in lines if line and not line.isspace()]
         ids, lengths = self.encode(texts)
+        if self.crops:
+            ids, lengths = self.crops(texts, ids, lengths)
         self.lines += len(texts)
         self.lines_cut += int((lengths > self.room).sum())
         # With room for 510, 1000 ids are 1 full sequence and 490 left over; no ids are one empty sequence.

@@ -4,7 +4,7 @@
     tokens   uint16 or uint32 [num_tokens]   every sequence `[CLS] … [SEP]`, end to end
 
 The header's metadata (strings, as safetensors wants them): format, vocab_size, unit, max_seq_length,
-num_sequences, num_tokens, source_sha256, tokenizer_sha256.
+num_sequences, num_tokens, source_sha256, tokenizer_sha256; and crop_pairs, if lines have become pairs.
 """
 
 import json
@@ -13,6 +13,7 @@ import shutil
 import struct
 import tempfile
 from array import array
+from fractions import Fraction
 
 import numpy as np
 
@@ -33,7 +34,16 @@ class ShardWriter:
     wants every length in its header. The offsets come before the tokens, so that both are aligned.
     """
 
-    def __init__(self, path: str, *, vocab_size: int, unit: str, max_seq_length: int, tokenizer_sha256: str):
+    def __init__(
+        self,
+        path: str,
+        *,
+        vocab_size: int,
+        unit: str,
+        max_seq_length: int,
+        tokenizer_sha256: str,
+        crop_pairs: Fraction | None = None,
+    ):
         self.path = check_output(path)
         self.metadata = {
             "format": FORMAT,
@@ -41,6 +51,7 @@ class ShardWriter:
             "unit": unit,
             "max_seq_length": max_seq_length,
             "tokenizer_sha256": tokenizer_sha256,
+            **({"crop_pairs": crop_pairs} if crop_pairs else {}),
         }
         self.code = "U16" if vocab_size <= 1 << 16 else "U32"
         self.offsets = array("q", [0])

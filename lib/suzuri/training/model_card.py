@@ -85,7 +85,7 @@ def model_card(
         "## Training text",
         f"{counts['steps']:,} steps, {counts['tokens seen']:,} tokens: {counts['epochs']} epochs of the "
         f"{inputs.axis.num_tokens:,} tokens in {inputs.axis.num_sequences:,} sequences (unit: "
-        f"{inputs.train_shards[0].metadata['unit']}) of these shards.",
+        f"{unit(inputs.train_shards[0].metadata)}) of these shards.",
         table(("source", "from", "sha256"), sources) if sources else "",
         table(("shard", "sequences", "tokens", "sha256 of its text"), shards),
         "## Recipe",
@@ -97,6 +97,12 @@ def model_card(
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def unit(shard: dict[str, Any]) -> str:
+    """What a sequence is, by the metadata of a shard."""
+    pairs = shard.get("crop_pairs")
+    return shard["unit"] + (f"; of the lines {pairs} are pairs of their parts" if pairs else "")
 
 
 def name_of(origin: str) -> str:
