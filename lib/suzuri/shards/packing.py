@@ -17,8 +17,8 @@ class Packer:
     unit "window": the same, with a `[SEP]` after each line.
 
     Ids stay in order: packing only chooses the lengths of the sequences. `encode` is an encoder of
-    suzuri.tokenizer.encoding. `crops`, for unit "line", is a CropPairs. `lines`, `documents` and `lines_cut` count what
-    has been packed.
+    suzuri.tokenizer.encoding. `crops`, for unit "line", is a CropPairs, which changes lines before that. `lines`,
+    `documents` and `lines_cut` count what has been packed.
     """
 
     def __init__(
