@@ -317,19 +317,20 @@ def toy(kind, n=96):
         ("jsick", "cls"),
         ("jsick", "mean"),
         ("jcommonsenseqa", "mean"),
+        ("jcommonsenseqa", "cls"),
         ("jsquad", "cls"),
         ("ner", "cls"),
     ],
 )
 def test_every_task_is_learned(name, pooling, finetune, trained, tmp_path):  # noqa: F811
-    """bert, roberta and modernbert, each with another tokenizer; the same seed gives the same figures."""
+    """bert, roberta, modernbert and nomic_bert, each with another tokenizer; the same seed gives the same figures."""
     import torch
     import transformers
     from suzuri.progress import Progress
 
     model, kind = {
-        "jsts": ("bert", "wordpiece"), "jsick": ("roberta", "unigram"), "jcommonsenseqa": ("modernbert", "char"),
-        "jsquad": ("roberta", "char"), "ner": ("modernbert", "char"),
+        "jsts": ("bert", "wordpiece"), "jsick": ("roberta", "unigram"), "ner": ("modernbert", "char"),
+        "jcommonsenseqa": ("nomic_bert", "wordpiece"), "jsquad": ("nomic_bert", "char"),
     }[name]  # fmt: skip
     torch.manual_seed(0)
     folder = tmp_path / "model"
@@ -368,31 +369,68 @@ def test_every_task_is_learned(name, pooling, finetune, trained, tmp_path):  # n
             assert again == runs
 
 
-def test_a_head_on_the_mean():
-    """Padding does not matter, and the loss is that of transformers' heads: mse or cross-entropy."""
+@pytest.fixture
+def small_bert():
+    """An encoder, its inputs (one of two texts is padded) and their hidden states, each text by itself."""
     import torch
     import transformers
-    from suzuri.evaluation.mean_pooling import MeanPooled
 
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
     encoder = transformers.BertModel(transformers.BertConfig(vocab_size=50, **shape)).eval()
     ids = torch.tensor([[2, 9, 8, 3, 0, 0], [2, 7, 6, 5, 4, 3]])
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
-    means = torch.stack(
-        [encoder(ids[:1, :4]).last_hidden_state[0].mean(0), encoder(ids[1:]).last_hidden_state[0].mean(0)]
-    )
+    hidden = [encoder(ids[:1, :4]).last_hidden_state[0], encoder(ids[1:]).last_hidden_state[0]]
+    return encoder, {"input_ids": ids, "attention_mask": (ids > 0).long()}, hidden
+
+
+def test_a_head_on_the_mean(small_bert):
+    """Padding does not matter, and the loss is that of transformers' heads: mse or cross-entropy."""
+    import torch
+    from suzuri.evaluation.heads import TextHead
+
+    encoder, inputs, hidden = small_bert
+    means = torch.stack([vectors.mean(0) for vectors in hidden])
     for kind, labels, want in (
         ("regression", torch.tensor([0.5, -1.0]), lambda x, y: ((x.squeeze(-1) - y) ** 2).mean()),
         ("classes", torch.tensor([2, 0]), torch.nn.functional.cross_entropy),
     ):
-        model = MeanPooled(encoder, kind, 1 if kind == "regression" else 3).eval()
+        model = TextHead(encoder, kind, 1 if kind == "regression" else 3, "mean").eval()
         found = model(**inputs, labels=labels)
         assert torch.allclose(found["logits"], model.head(means), atol=1e-5)
         assert torch.allclose(found["loss"], want(model.head(means), labels), atol=1e-5)
-    model = MeanPooled(encoder, "choices", 1).eval()
+    model = TextHead(encoder, "choices", 1, "mean").eval()
     both = {key: value[None] for key, value in inputs.items()}
     assert torch.allclose(model(**both)["logits"], model.head(means).view(1, 2), atol=1e-5)
+
+
+def copied_head(mine, theirs):
+    mine.head.weight, mine.head.bias = theirs.weight, theirs.bias
+    return mine.eval()
+
+
+def test_heads_that_transformers_lacks_are_those_that_it_has_for_bert(small_bert):
+    """With the same weights: the loss and the logits of BertForMultipleChoice and BertForQuestionAnswering."""
+    import torch
+    import transformers
+    from suzuri.evaluation.heads import AnswerHead, TextHead
+
+    encoder, inputs, _ = small_bert
+    choices = {key: value[None] for key, value in inputs.items()} | {"labels": torch.tensor([1])}
+    answers = inputs | {"start_positions": torch.tensor([1, 2]), "end_positions": torch.tensor([2, 4])}
+    theirs = transformers.BertForMultipleChoice(encoder.config).eval()
+    theirs.bert.embeddings, theirs.bert.encoder = encoder.embeddings, encoder.encoder
+    mine = copied_head(TextHead(encoder, "choices", 1, "cls"), theirs.classifier)
+    mine.pooler.weight, mine.pooler.bias = theirs.bert.pooler.dense.weight, theirs.bert.pooler.dense.bias
+    want, have = theirs(**choices), mine(**choices)
+    assert torch.allclose(want.logits, have["logits"], atol=1e-6)
+    assert torch.allclose(want.loss, have["loss"])
+
+    theirs = transformers.BertForQuestionAnswering(encoder.config).eval()
+    theirs.bert.embeddings, theirs.bert.encoder = encoder.embeddings, encoder.encoder
+    want, have = theirs(**answers), copied_head(AnswerHead(encoder), theirs.qa_outputs)(**answers)
+    assert torch.allclose(want.loss, have["loss"])
+    for name in ("start_logits", "end_logits"):
+        assert torch.allclose(want[name], have[name], atol=1e-6)
 
 
 def test_a_regression_starts_at_the_mean(encoders):

@@ -41,6 +41,7 @@ ARCHITECTURES = {
     "bert": SIZES,
     "roberta": SIZES | {"max_position_embeddings": 38},
     "electra": SIZES | {"embedding_size": 24},
+    "nomic_bert": SIZES,
     "modernbert": SIZES | {"local_attention": 10, "global_attn_every_n_layers": 2},
     "distilbert": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40},
 }

@@ -19,6 +19,7 @@ SIZES = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3, "i
 ARCHITECTURES = {
     "bert": {"attention_probs_dropout_prob": 0.0},
     "roberta": {"attention_probs_dropout_prob": 0.0},
+    "nomic_bert": {},
     "modernbert": {"local_attention": 10, "global_attn_every_n_layers": 2},
 }
 GPU_TASK = {"model": SIZES | {"attention_probs_dropout_prob": 0.0, "max_position_embeddings": 40}}

@@ -784,7 +784,10 @@ def test_speed_is_that_of_training_alone(tmp_path):
     assert loop.throughput.tokens_per_second == pytest.approx(3, abs=1)
 
 
-@pytest.mark.parametrize("model, kind", [("bert", "wordpiece"), ("modernbert", "char"), ("roberta", "unigram")])
+@pytest.mark.parametrize(
+    "model, kind",
+    [("bert", "wordpiece"), ("nomic_bert", "wordpiece"), ("modernbert", "char"), ("roberta", "unigram")],
+)
 def test_the_card_of_a_model(tmp_path, trained, run_tool, model, kind, monkeypatch, capsys):  # noqa: F811
     """Its front matter is the Hub's, its sources are those of the manifests, and its example works when pasted."""
     text = "硯で墨をする。\n日本の首都は東京である。\n" * 40

@@ -39,6 +39,7 @@ ARCHITECTURES = {
         "embedding_size": 20,
     },
     "distilbert": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 41},
+    "nomic_bert": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 41},
     "modernbert": {
         "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 41,
         "local_attention": 10, "global_attn_every_n_layers": 2,

@@ -6,23 +6,34 @@ from collections.abc import Callable
 
 import torch
 import transformers
-from transformers import AutoConfig, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from suzuri.errors import DataError
 from suzuri.evaluation import tasks
 from suzuri.evaluation.features import IGNORED, Features, predictions_of
-from suzuri.evaluation.mean_pooling import MeanPooled
+from suzuri.evaluation.heads import AnswerHead, TextHead
 from suzuri.progress import Progress
 from suzuri.tokenizer.offsets import Encoder
 from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
 
-AUTO_CLASS = {
-    "regression": transformers.AutoModelForSequenceClassification,
-    "classes": transformers.AutoModelForSequenceClassification,
-    "choices": transformers.AutoModelForMultipleChoice,
-    "answers": transformers.AutoModelForQuestionAnswering,
-    "entities": transformers.AutoModelForTokenClassification,
+# transformers' heads for each kind of task, and which configs have one.
+HEADS = {
+    "regression": (transformers.AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    "classes": (transformers.AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    "choices": (transformers.AutoModelForMultipleChoice, MODEL_FOR_MULTIPLE_CHOICE_MAPPING),
+    "answers": (transformers.AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
+    "entities": (transformers.AutoModelForTokenClassification, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
 }
 
 WARMUP, WEIGHT_DECAY = 0.1, 0.0  # JGLUE's; not worth tuning in training this short
@@ -86,12 +97,17 @@ def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: b
         config.num_labels = num_labels
         if task.kind == "regression":
             config.problem_type = "regression"
-        kind = AUTO_CLASS[task.kind] if pooling == "cls" else transformers.AutoModel
+        kind, supported = HEADS[task.kind]
+        has_head = pooling == "cls" and type(config) in supported
+        if not has_head:
+            kind = transformers.AutoModel
         if random_weights:
             model = kind.from_config(config)
         else:
             model = kind.from_pretrained(folder, config=config, dtype=torch.float32, **SAFE_WEIGHTS)
-        return model if pooling == "cls" else MeanPooled(model, task.kind, num_labels)
+        if has_head:
+            return model
+        return AnswerHead(model) if task.kind == "answers" else TextHead(model, task.kind, num_labels, pooling)
     except DataError:
         raise
     except Exception as e:  # of any kind: the folder may hold anything

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from suzuri.evaluation.mean_pooling import mean_of_tokens
+from suzuri.evaluation.heads import mean_of_tokens
 from suzuri.evaluation.random_weights import load_or_draw
 from suzuri.tokenizer.offsets import Encoder
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
