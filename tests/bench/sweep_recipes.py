@@ -4,8 +4,8 @@
 --sweep loss compares them by the validation loss: each recipe differs from "suzuri" in what its name says; "tiny-plm"
 is tiny-plm's own. "tokens to tiny-plm's loss" is when a recipe reaches tiny-plm's final loss.
 
---sweep compare asks what makes a model learn to compare sentences: each recipe differs from "mini", that of
-PROFILE=mini, and is also measured by minimal pairs and by the similarity of mean vectors (Spearman, JSTS), both
+--sweep compare asks what makes a model learn to compare sentences: each recipe differs from "bert", Muon on single
+sentences, and is also measured by minimal pairs and by the similarity of mean vectors (Spearman, JSTS), both
 without any training on them.
 
 All see the same number of tokens of $SUZURI_DATA's web text (by default ../shared/data next to the checkout) with one
@@ -23,7 +23,7 @@ GPU.
 Example:
   tests/bench/sweep_recipes.py --out data/sweep
   tests/bench/sweep_recipes.py --out data/sweep --model configs/model-bert-tiny.json --tokens 300M --vocab-size 32768
-  tests/bench/sweep_recipes.py --out data/sweep --sweep compare --eval-tasks jsick --only mini --only windows
+  tests/bench/sweep_recipes.py --out data/sweep --sweep compare --eval-tasks jsick --only bert --only windows
 """
 
 import argparse
@@ -92,8 +92,8 @@ LOSS = {
     "Muon": {"optim": "muon"},
     "Muon, learning rate 4e-3": {"optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 8e-3": {"optim": "muon", "learning_rate": 8e-3},
-    "modernbert": {"modernbert": True},
-    "modernbert, Muon, learning rate 4e-3": {"modernbert": True, "optim": "muon", "learning_rate": 4e-3},
+    "modernbert": {"gated": "modernbert"},
+    "modernbert, Muon, learning rate 4e-3": {"gated": "modernbert", "optim": "muon", "learning_rate": 4e-3},
     "Muon, learning rate 4e-3, masking 30 %, the last tenth 15 %": {
         "optim": "muon",
         "learning_rate": 4e-3,
@@ -102,33 +102,32 @@ LOSS = {
     },
 }
 
-# What PROFILE=mini trains by; the learning rate falls to 0, as with every recipe here.
-MINI_SHAPE = json.loads((ROOT / "configs/model-bert-mini.json").read_text())
-MINI = {
-    key: value
-    for key, value in json.loads((ROOT / "configs/train-bert-mini-cc100-ja.json").read_text()).items()
-    if key not in ("model_config_file", "max_steps", "logging_steps", "eval_steps", "eval_tokens", "save_steps")
-}
+# A plain BERT on single sentences; the learning rate falls to 0, as with every recipe here.
+BERT = {"optim": "muon", "learning_rate": 4e-3, "batch_tokens": 8192, "warmup_ratio": 0.05}
+BERT |= {"mlm_probability": 0.3, "mlm_probability_tail": 0.15}
 WINDOWS = {"unit": "window", "chunk_tokens": 1024}
-MODERN_4096 = {"modernbert": True, "batch_tokens": 4096, "chunk_tokens": 2048, "learning_rate": 2.8e-3}
+SMALL_STEPS = {"batch_tokens": 4096, "chunk_tokens": 2048, "learning_rate": 2.8e-3}
 COMPARE = {
-    "mini": {},
+    "bert": {},
     "windows": WINDOWS,
     "windows, chunks of 8,192 tokens": {"unit": "window"},
     "windows of 4 sentences, shuffled": {"unit": "window-4"},
     "windows of 8 sentences, shuffled, of 256 tokens": {"unit": "window-8", "length": 256},
     "documents": {"unit": "document", "chunk_tokens": 1024},
-    "modernbert": {"modernbert": True},
-    "modernbert, windows": WINDOWS | {"modernbert": True},
     "embeddings not tied": {"model.tie_word_embeddings": False},
-    "modernbert, embeddings not tied": {"modernbert": True, "model.tie_word_embeddings": False},
-    "modernbert, batch 4,096 tokens": MODERN_4096,
-    "modernbert, batch 4,096 tokens, half pairs": MODERN_4096 | {"crop_pairs": 0.5},
+    "modernbert": {"gated": "modernbert"},
+    "modernbert, windows": WINDOWS | {"gated": "modernbert"},
+    "modernbert, batch 4,096 tokens": SMALL_STEPS | {"gated": "modernbert"},
+    "modernbert, batch 4,096 tokens, half pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
+    "nomic_bert, batch 4,096 tokens": SMALL_STEPS | {"gated": "nomic_bert"},
+    "nomic_bert, batch 4,096 tokens, half pairs": SMALL_STEPS | {"gated": "nomic_bert", "crop_pairs": 0.5},
+    "nomic_bert, batch 4,096 tokens, half pairs, embeddings not tied": SMALL_STEPS
+    | {"gated": "nomic_bert", "crop_pairs": 0.5, "model.tie_word_embeddings": False},
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
 SWEEPS = {
     "loss": (LOSS, SUZURI, {"model_type": "bert"} | SMALL, 1_500_000, 8192),
-    "compare": (COMPARE, MINI, MINI_SHAPE, 10_000_000, 16384),
+    "compare": (COMPARE, BERT, {"model_type": "bert"} | SMALL, 10_000_000, 8192),
 }
 
 
@@ -183,9 +182,9 @@ def prepare_shards(folder, unit, length, pairs=0):
 def train(name, args, given, shape, data):
     """Train by a recipe, or continue -> (its folder, {name, seed, curve [(tokens, validation loss)], flops, …})."""
     unit, length, pairs = given.pop("unit", "line"), given.pop("length", 128), given.pop("crop_pairs", 0)
-    if given.pop("modernbert", False):  # as many parameters: its gated MLP has three matrices where bert's has two
-        shape |= {"model_type": "modernbert", "intermediate_size": shape["intermediate_size"] * 2 // 3}
-        shape["global_attn_every_n_layers"] = 2
+    if gated := given.pop("gated", None):  # as many parameters: a gated MLP has three matrices where bert's has two
+        shape |= {"model_type": gated, "intermediate_size": shape["intermediate_size"] * 2 // 3}
+        shape |= {"global_attn_every_n_layers": 2} if gated == "modernbert" else {}
     shape |= {key.removeprefix("model."): given.pop(key) for key in list(given) if key.startswith("model.")}
     shards = prepare_shards(data, unit, length, pairs)
     steps = args.tokens // given["batch_tokens"]
