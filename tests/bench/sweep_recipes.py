@@ -283,7 +283,7 @@ def main():
     p.add_argument("--tokens", type=count, metavar="N", help="for each recipe; default 1.5M (loss), 10M (compare)")
     p.add_argument("--eval-tokens", type=count, default=50_000, metavar="N", help="of validation; default 50k")
     p.add_argument("--model", metavar="FILE", help="a model config; default: that of the sweep")
-    p.add_argument("--vocab-size", type=count, metavar="N", help="default 8192 (loss), 16384 (compare)")
+    p.add_argument("--vocab-size", type=count, metavar="N", help="default 8192")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--only", action="append", metavar="NAME", help="this recipe; may be given again")
     p.add_argument("--tasks", metavar="DIR", default=DATA / "tasks", help="default: those of SUZURI_DATA")

@@ -53,7 +53,7 @@ def predictions_of_seeds(
 
     settings: learning_rates (the one that is best on a held-out tenth of `train` is used), epochs, batch_size,
     max_length (never more than the model takes), precision ("auto", "fp32" or "bf16"; auto: bf16 if a GPU has it),
-    pooling ("cls" or "mean").
+    pooling ("cls" or "mean"; None for a task whose head is on each token).
     """
     if len(settings["learning_rates"]) > 1 and len(train) < 2:
         raise DataError(task.name, "one example cannot train and choose a learning rate: give more, or one rate")
@@ -98,7 +98,7 @@ def make_model(task: tasks.Task, folder: str, num_labels: int, random_weights: b
         if task.kind == "regression":
             config.problem_type = "regression"
         kind, supported = HEADS[task.kind]
-        has_head = pooling == "cls" and type(config) in supported
+        has_head = pooling != "mean" and type(config) in supported
         if not has_head:
             kind = transformers.AutoModel
         if random_weights:

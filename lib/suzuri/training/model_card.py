@@ -127,7 +127,7 @@ def example(name: str, tokenizer: dict[str, Any], model_type: str, sentence: str
     """Python that fills a mask, for the folder of the model."""
     kind = tokenizer.get("tokenizer_class") or "AutoTokenizer"
     # Without this, a pipeline takes the tokenizer of the model's architecture, not the one of this folder.
-    named = kind != "PreTrainedTokenizerFast" and model_type != "bert"
+    named = kind != "PreTrainedTokenizerFast" and model_type not in ("bert", "nomic_bert")
     return "\n".join(
         [
             f"from transformers import {f'{kind}, ' if named else ''}pipeline",
