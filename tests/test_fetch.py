@@ -816,6 +816,21 @@ def test_a_page_among_the_shards(run_tool, root, tmp_path):
     check_folder(tmp_path / "jw", "20261108", 5)
 
 
+def test_a_run_that_ended_just_after_a_shard_got_its_name(run_tool, root, tmp_path):
+    """What describes the shard's unfinished part does not stay beside it."""
+    dump = root / "20261108/index_name=jawiki_content"
+    first, second = (dump / f"jawiki_content-20261108-{n:05}.json.bz2" for n in (0, 1))
+    good = second.read_bytes()
+    second.write_bytes(HTML)
+    with serving(root) as server:
+        refused(run_tool, "--connections", 1, server.url, tmp_path / "jw", tool="fetch-jawiki")
+        assert (tmp_path / "jw.part" / first.name).exists()
+        (tmp_path / "jw.part" / f"{first.name}.part.json").write_text("{}")
+        second.write_bytes(good)
+        run_tool("fetch-jawiki", server.url, tmp_path / "jw")
+    check_folder(tmp_path / "jw", "20261108", 5)
+
+
 def test_a_damaged_download_is_fetched_again_by_the_command_in_the_message(run_tool, root, target, tmp_path):
     site = tmp_path / "other site"
     site.mkdir()

@@ -183,8 +183,10 @@ def begin_folder(folder: str, dump: Dump) -> NewFolder:
         same = f.read() == dump.url
         f.truncate(0)
         f.write(dump.url)
+    there = set(os.listdir(new.part))
     wanted = {n + end for n in dump.shards for end in ("", ".part", ".part.json")} if same else set()
-    for name in set(os.listdir(new.part)) - {SOURCE, new.marker} - wanted:
+    wanted -= {f"{n}.part.json" for n in there}  # of a whole shard: the run ended just after it got its name
+    for name in there - {SOURCE, new.marker} - wanted:
         os.unlink(os.path.join(new.part, name))
     made = read_manifest(new.path) if os.path.exists(os.path.join(new.path, MANIFEST)) else None
     if made and made["settings"].get("source") == dump.url:  # the same dump again: keep the files that have not changed
