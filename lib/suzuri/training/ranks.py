@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from suzuri.errors import DataError
 
+ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
 EXCHANGED = 5  # numbers in a message between the hosts
 PATIENCE = timedelta(minutes=30)
 
@@ -80,7 +81,7 @@ class Ranks:
     def gathered(self, part: torch.Tensor) -> torch.Tensor:
         """The equally large parts [n, …] of all ranks as one tensor [world × n, …]."""
         whole = part.new_empty(self.world * len(part), *part.shape[1:])
-        self.collective(dist.all_gather_into_tensor, whole, part)
+        self.collective(ALL_GATHER, whole, part)
         return whole
 
     def start_sum(self, tensor: torch.Tensor) -> dist.Work:
