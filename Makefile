@@ -296,7 +296,7 @@ shards: $(sort $(foreach m,$(MODELS),shards-$(DATASET.$(m))))
 $(DATASETS:%=shards-%): shards-%: $(DATA)/shards/%/manifest.json
 
 PAIRS := $(filter-out 0,$(CROP_PAIRS))
-$(if $(PAIRS),$(if $(filter-out line,$(UNIT)),$(error CROP_PAIRS=$(PAIRS) is only for UNIT=line, not $(UNIT))))
+$(if $(PAIRS),$(if $(filter-out line,$(UNIT)),$(error CROP_PAIRS=$(PAIRS): with UNIT=$(UNIT), set CROP_PAIRS=0)))
 SETTINGS.shards := UNIT MAX_SEQ_LENGTH $(if $(PAIRS),CROP_PAIRS)
 parts = valid $(shell seq -f train-%03g 0 $$(($(FILES.$(1)) - 1)))
 $(foreach d,$(DATASETS),$(eval SHARDS.$(d) := $(patsubst %,$(DATA)/shards/$(d)/%.safetensors,$(call parts,$(d)))))

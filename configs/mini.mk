@@ -1,6 +1,6 @@
-# mini: a NomicBERT (a BERT with rotary positions) of 1.8M parameters that two CPU cores train in half an hour, on the
+# mini: a NomicBERT (a BERT with rotary positions) of 1.7M parameters, which two CPU cores make in 40 minutes from the
 # first million sentences of each source, read as a stream that stops when it has them. Half of the sentences become
-# pairs of their parts: from these so small a model learns to compare sentences (tests/bench/recipes.md).
+# pairs of their parts, from which even so small a model learns to compare sentences (tests/bench/recipes.md).
 STREAM ?= 1
 CC100_MAX_SENTENCE_NUM ?= 1000000
 CC100_MAX_TRAIN_SENTENCE_NUM ?= 0

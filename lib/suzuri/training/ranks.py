@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from suzuri.errors import DataError
 
-ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its older name
 EXCHANGED = 5  # numbers in a message between the hosts
 PATIENCE = timedelta(minutes=30)
 
