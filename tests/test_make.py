@@ -490,7 +490,7 @@ def test_random_weights_are_of_the_last_model(tmp_path):
         make("-q", stamp, *row, recipes)
 
 
-def test_the_curve_has_a_row_per_snapshot(tmp_path):
+def test_the_curve_has_a_row_per_snapshot_and_per_model(tmp_path):
     row = [f"DATA={tmp_path}", "PROFILE=demo", f"TASKS={tmp_path}", "EVAL_TASKS="]
     assert "no model has snapshots" in make("curve", *row, status=2).stderr
     for tokens in ("000001000000", "000003000000"):
@@ -511,6 +511,14 @@ def test_the_curve_has_a_row_per_snapshot(tmp_path):
     table = make("curve", *row).stdout
     for tokens in ("1,000,000", "3,000,000"):
         assert f"\n| demo-jawiki after {tokens} tokens | 0.500, SE 0.100 |\n" in table
+    for model in ("demo-cc100-ja", "demo-jawiki"):
+        (tmp_path / "models" / model).mkdir(exist_ok=True)
+        (tmp_path / "models" / model / "manifest.json").touch()
+    planned = make("-n", "curve", *row, "EVAL_TASKS=jsick").stdout
+    lines = [line for line in planned.splitlines() if line.startswith("finetune ")]
+    folders = [line.split()[1].removeprefix(f"{tmp_path}/models/") for line in lines]
+    early = [f"demo-jawiki/snapshots/{tokens}" for tokens in ("000001000000", "000003000000")]
+    assert folders == ["demo-cc100-ja", *early, "demo-jawiki"]  # in the order of training, and no baseline
 
 
 def test_the_sample_of_another_folder(tmp_path):

@@ -25,7 +25,7 @@ pytest.importorskip("jinja2", reason="needs configs/requirements-eval.txt")
 pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
 from suzuri.report import data_reader, formats, page, plots
-from suzuri.report.model_sections import CURVES
+from suzuri.report.model_sections import CURVES, task_curves
 from suzuri.report.sections import all_sections
 from suzuri.shards import shard_file
 
@@ -224,6 +224,24 @@ def test_what_the_corpus_holds_is_text(html, markdown):
     assert set(html.inside("b")) == titles
     assert html.inside("i") == []
     assert '\\<script\\>alert("x")\\</script\\> \\& \\<b\\>no Japanese\\</b\\>' in markdown
+
+
+def test_scores_against_the_tokens_of_all_stages():
+    first = data_reader.Model("first", "", None, {}, [], None, {"tokens seen": 80})
+    second = data_reader.Model("second", "", None, {}, [], "first", {"tokens seen": 20})
+    first.chain, second.chain = [first], [first, second]
+
+    def result(model, score, weights="pre-trained"):
+        return {"task": "jsts", "model": model, "weights": weights, "metrics": {"pearson": {"mean": score}}}
+
+    scores = {"m/first/snapshots/000000000030": 0.3, "m/first": 0.6}
+    scores |= {"m/second/snapshots/000000000010": 0.7, "m/second": 0.8}
+    results = [result(model, score) for model, score in scores.items()]
+    results += [result("m/second", 0.1, "random"), result("m/other", 0.9)]
+    [(_, [plot])] = task_curves(results, [first, second])
+    assert plot.title == "second: tasks"
+    assert plot.series == {"jsts pearson": ((30, 80, 90, 100), (0.3, 0.6, 0.7, 0.8))}
+    assert plot.log
 
 
 def test_nothing_to_fetch_and_every_link_leads_somewhere(html):

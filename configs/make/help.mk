@@ -18,7 +18,7 @@ step by step, in the order of the flow:
   make download-jglue           raw/tasks/: JGLUE's tasks, for eval
   make download-jblimp          raw/tasks/jblimp.jsonl: 331 minimal pairs, for eval
   make eval                     the models' loss and perplexity; the last one on all tasks, beside baselines
-  make curve                    the same for the snapshots of training (snapshot_tokens in a recipe)
+  make curve                    the same for each stage and its snapshots (snapshot_tokens in a recipe)
   make report                   report/index.html and report.md: all results on one page
 
 a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl and .parquet files

@@ -14,36 +14,42 @@ ZERO_SHOT.minimal-pairs := --pairs $(SAMPLE)/minimal-pairs.tsv
 ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
 ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(wildcard $(TASKS)/jsts/valid*.json*)))
 ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),$(t)))
-MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
-# For `make curve`, a row per snapshot: MODEL@TOKENS.
+MEASURES := $(foreach row,$(filter-out bag-of-words,$(ROWS)),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
+# For `make curve`, a row per snapshot, MODEL@TOKENS, and after a model's own snapshots the model, if it is finished.
 SNAPSHOTS := $(sort $(wildcard $(DATA)/models/*/snapshots/*[0-9]))
-CURVE := $(subst /snapshots/,@,$(SNAPSHOTS:$(DATA)/models/%=%))
 $(foreach folder,$(SNAPSHOTS),$(eval ROW.$(subst /snapshots/,@,$(folder:$(DATA)/models/%=%)) := $(folder)))
+EARLY := $(subst /snapshots/,@,$(SNAPSHOTS:$(DATA)/models/%=%))
+FINISHED := $(foreach m,$(MODELS),$(if $(wildcard $(DATA)/models/$(m)/manifest.json),$(m)))
+$(foreach m,$(FINISHED),$(eval ROW.$(m) := $(DATA)/models/$(m)))
+CURVE := $(foreach m,$(MODELS),$(filter $(m)@%,$(EARLY)) $(filter $(m),$(FINISHED)))
+CURVE += $(filter-out $(MODELS:=@%),$(EARLY))
 CURVE_RESULTS := $(foreach row,$(CURVE),$(EVAL_TASKS:%=$(DATA)/eval/tasks/$(row)/%.json))
 CURVE_MEASURES := $(foreach row,$(CURVE),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # The file that is new when the model of a row is: $(call made,--random-weights models/NAME).
 made = $(foreach folder,$(filter $(DATA)/models/%,$(1)),\
   $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json)
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
-$(foreach row,$(ROWS) $(CURVE),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
+$(foreach row,$(sort $(ROWS) $(CURVE)),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS ZERO_SHOT
 SETTINGS.eval-curve := CURVE EVAL_TASKS ZERO_SHOT
 
-$(MEASURES) $(CURVE_MEASURES): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
+$(sort $(MEASURES) $(CURVE_MEASURES)): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
     $$(lastword $$(ZERO_SHOT.$$(*F))) $(DATA)/.stamps/eval-row-$$(*D) \
     | $(VENV) $$(if $$(filter similarity,$$(*F)),$(EVAL_VENV))
 	@mkdir -p $(@D)
 	@eval-mlm --json $(ROW.$(*D)) $(ZERO_SHOT.$(*F)) >$@.part && mv $@.part $@
 
-$(RESULTS) $(CURVE_RESULTS): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
+$(sort $(RESULTS) $(CURVE_RESULTS)): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
     $$(wildcard $(addprefix $(TASKS)/$$(*F)/,train.jsonl train-v*.json valid.jsonl valid-v*.json)) \
     $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $(EVAL_VENV)
 	$(call say,finetune $(ROW.$(*D)) $(*F))
 	@mkdir -p $(@D)
 	@finetune $(ROW.$(*D)) $(*F) --tasks $(TASKS) --seeds $(SEEDS) $(call options,$(FINETUNE)) >$@.part && mv $@.part $@
-# One after another, whatever -j: each takes all cores, or the GPU.
+# One after another, whatever -j: each takes all cores, or the GPU. `make curve` alone needs no other row than its own.
+IN_TURN := $(if $(filter curve,$(GOALS)),$(CURVE_RESULTS),$(RESULTS))
 PREVIOUS :=
-$(foreach result,$(RESULTS) $(CURVE_RESULTS),$(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
+$(foreach result,$(IN_TURN) $(filter-out $(IN_TURN),$(RESULTS) $(CURVE_RESULTS)),\
+  $(eval $(result): | $(PREVIOUS)) $(eval PREVIOUS := $(result)))
 
 TABLE.tasks := $(RESULTS) $(MEASURES)
 TABLE.curve := $(CURVE_RESULTS) $(CURVE_MEASURES)

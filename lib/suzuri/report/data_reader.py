@@ -6,7 +6,7 @@ Text files and shards are shuffled, so the beginning of one is a random sample o
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +93,12 @@ class Model:
     lines: list[dict]  # of metrics.jsonl
     init: str | None  # the model that it continues
     counts: dict
+    chain: list["Model"] = field(default_factory=list, repr=False, compare=False)  # from scratch to this one
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in its own training."""
+        return self.counts.get("tokens seen", 0)
 
     def curve(self, key: str) -> tuple[list, list]:
         """([step, …], [value, …]) of the lines that have a finite number for `key`."""
@@ -116,14 +122,12 @@ def models(data: str) -> list[Model]:
             config = read_object(os.path.join(folder, "config.json"))
             found[name] = Model(name, folder, made, config, metrics.read(log), init, made["counts"] if made else {})
 
-    def generation(model):
-        chain = []
-        while model and model not in chain:
-            chain.append(model)
-            model = found.get(model.init)
-        return len(chain)
-
-    return sorted(found.values(), key=generation)
+    for model in found.values():
+        step = model
+        while step and step not in model.chain:
+            model.chain.insert(0, step)
+            step = found.get(step.init)
+    return sorted(found.values(), key=lambda model: len(model.chain))
 
 
 def read_object(path: str) -> dict:

@@ -95,18 +95,20 @@ def evaluation_blocks(data: str) -> list:
 
 
 def task_curves(results: list[dict], models: list[data_reader.Model]) -> list:
-    """Scores against the tokens seen, of the snapshots of a model and of the model itself."""
+    """Scores against the tokens seen, of a model, of those that it continues, and of the snapshots of all of them."""
     plots, trained = [], [result for result in results if result["weights"] == "pre-trained"]
-    for model in models:
-        series = {}
-        for result in trained:
-            name, tokens = results_table.model_of(result)
-            tokens = tokens or model.counts.get("tokens seen")
-            if name == model.name and tokens:
-                metric, score = next(iter(result["metrics"].items()))
-                series.setdefault(f"{result['task']} {metric}", []).append((tokens, score["mean"]))
+    for last in (model for model in models if model.name not in {other.init for other in models}):
+        series, seen = {}, 0
+        for model in last.chain:
+            for result in trained:
+                name, tokens = results_table.model_of(result)
+                tokens = tokens or model.tokens
+                if name == model.name and tokens:
+                    metric, score = next(iter(result["metrics"].items()))
+                    series.setdefault(f"{result['task']} {metric}", []).append((seen + tokens, score["mean"]))
+            seen += model.tokens
         curves = {name: tuple(zip(*sorted(points), strict=True)) for name, points in series.items() if len(points) > 1}
-        plots += [Plot(f"{model.name}: tasks", "tokens", "score", curves)] if curves else []
+        plots += [Plot(f"{last.name}: tasks", "tokens", "score", curves, log=True)] if curves else []
     return [("plots", plots)] if plots else []
 
 

@@ -12,7 +12,7 @@ from itertools import cycle
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from suzuri.report.formats import figure
 
@@ -47,6 +47,7 @@ class Plot:
     y: str
     series: dict[str, tuple[list, list]]  # {name: (xs, ys)}
     steps: bool = False
+    log: bool = False  # whether xs are on a logarithmic axis
     note: str = ""
 
 
@@ -98,6 +99,10 @@ def draw(plot: Plot) -> bytes:
         axes.set(xlabel=plot.x, ylabel=plot.y)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=axis is axes.xaxis))
+            if plot.log and axis is axes.xaxis:
+                axes.set_xscale("log")
+                axis.set_major_locator(LogLocator(subs=(1, 3)))
+                axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(axis_number))
         svg = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
