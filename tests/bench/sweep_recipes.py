@@ -107,6 +107,8 @@ BERT = {"optim": "muon", "learning_rate": 4e-3, "batch_tokens": 8192, "warmup_ra
 BERT |= {"mlm_probability": 0.3, "mlm_probability_tail": 0.15}
 WINDOWS = {"unit": "window", "chunk_tokens": 1024}
 SMALL_STEPS = {"batch_tokens": 4096, "chunk_tokens": 2048, "learning_rate": 2.8e-3}
+NOMIC = SMALL_STEPS | {"gated": "nomic_bert"}
+HALF = NOMIC | {"crop_pairs": 0.5}
 COMPARE = {
     "bert": {},
     "windows": WINDOWS,
@@ -119,10 +121,18 @@ COMPARE = {
     "modernbert, windows": WINDOWS | {"gated": "modernbert"},
     "modernbert, batch 4,096 tokens": SMALL_STEPS | {"gated": "modernbert"},
     "modernbert, batch 4,096 tokens, half pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
-    "nomic_bert, batch 4,096 tokens": SMALL_STEPS | {"gated": "nomic_bert"},
-    "nomic_bert, batch 4,096 tokens, half pairs": SMALL_STEPS | {"gated": "nomic_bert", "crop_pairs": 0.5},
-    "nomic_bert, batch 4,096 tokens, half pairs, embeddings not tied": SMALL_STEPS
-    | {"gated": "nomic_bert", "crop_pairs": 0.5, "model.tie_word_embeddings": False},
+    "nomic_bert": NOMIC,
+    "nomic_bert, a quarter as pairs": NOMIC | {"crop_pairs": 0.25},
+    "nomic_bert, half as pairs": HALF,
+    "nomic_bert, all as pairs": NOMIC | {"crop_pairs": 1},
+    "nomic_bert, half as pairs, embeddings not tied": HALF | {"model.tie_word_embeddings": False},
+    "nomic_bert, half as pairs, learning rate 2e-3": HALF | {"learning_rate": 2e-3},
+    "nomic_bert, half as pairs, learning rate 4e-3": HALF | {"learning_rate": 4e-3},
+    "nomic_bert, half as pairs, AdamW, learning rate 1e-3": HALF | {"optim": "adamw", "learning_rate": 1e-3},
+    "nomic_bert, half as pairs, AdamW, learning rate 2e-3": HALF | {"optim": "adamw", "learning_rate": 2e-3},
+    "nomic_bert, half as pairs, batch 8,192 tokens": HALF | {"batch_tokens": 8192, "learning_rate": 4e-3},
+    "nomic_bert, half as pairs, batch 2,048 tokens": HALF
+    | {"batch_tokens": 2048, "chunk_tokens": 1024, "learning_rate": 2e-3},
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
 SWEEPS = {
@@ -189,6 +199,7 @@ def train(name, args, given, shape, data):
     shards = prepare_shards(data, unit, length, pairs)
     steps = args.tokens // given["batch_tokens"]
     recipe = given | {"model_config_file": "model.json", "max_steps": steps, "seed": args.seed}
+    recipe |= {"precision": args.precision} if args.precision else {}
     recipe |= {"eval_steps": max(1, steps // 20), "eval_tokens": args.eval_tokens, "logging_steps": max(1, steps // 20)}
     settings = [args.sweep, name, recipe, shape, unit, length, pairs, args.vocab_size]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
@@ -285,6 +296,7 @@ def main():
     p.add_argument("--model", metavar="FILE", help="a model config; default: that of the sweep")
     p.add_argument("--vocab-size", type=count, metavar="N", help="default 8192")
     p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--precision", metavar="P", help="of training: fp32, bf16; default: the trainer's")
     p.add_argument("--only", action="append", metavar="NAME", help="this recipe; may be given again")
     p.add_argument("--tasks", metavar="DIR", default=DATA / "tasks", help="default: those of SUZURI_DATA")
     p.add_argument("--eval-tasks", default="", metavar="A,B", help="fine-tune on these tasks, too")
