@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable
 
+import accelerate  # noqa: F401 (the Trainer needs it, and says so late)
 import torch
 import transformers
 from transformers import (
