@@ -37,13 +37,15 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("SUZURI_DATA", ROOT.parent / "shared/data")).resolve()
 sys.path.insert(0, str(ROOT / "lib"))
 
-from suzuri.cli import count  # noqa: E402
+from suzuri.cli import count, enter_venv  # noqa: E402
+
+enter_venv()
+
+import numpy as np  # noqa: E402
 from suzuri.evaluation.tasks import TASKS  # noqa: E402
 from suzuri.shards.shard_file import Shard  # noqa: E402
 from suzuri.training.model import flops  # noqa: E402
