@@ -366,7 +366,7 @@ eval: $(MODELS:%=$(DATA)/eval/%.json) $(DATA)/eval/tasks.md
 	@cat $^
 	$(if $(strip $(EVAL_TASKS)),,@echo "eval: $(TASKS) has no training data: make download-jglue, or TASKS=folder" >&2)
 
-# The snapshots of the models (snapshot_tokens in a recipe) and the models, measured in that way: what is learned, when.
+# Each stage and its snapshots (snapshot_tokens in a recipe), measured in the same way: what is learned, and when.
 curve: $(if $(SNAPSHOTS),$(DATA)/eval/curve.md)
 	@$(if $(SNAPSHOTS),cat $<,echo "curve: no model has snapshots; train with snapshot_tokens in the recipe" >&2; exit 1)
 

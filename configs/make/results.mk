@@ -14,7 +14,7 @@ ZERO_SHOT.minimal-pairs := --pairs $(SAMPLE)/minimal-pairs.tsv
 ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
 ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(wildcard $(TASKS)/jsts/valid*.json*)))
 ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),$(t)))
-MEASURES := $(foreach row,$(filter-out bag-of-words,$(ROWS)),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
+MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # For `make curve`, a row per snapshot, MODEL@TOKENS, and after a model's own snapshots the model, if it is finished.
 SNAPSHOTS := $(sort $(wildcard $(DATA)/models/*/snapshots/*[0-9]))
 $(foreach folder,$(SNAPSHOTS),$(eval ROW.$(subst /snapshots/,@,$(folder:$(DATA)/models/%=%)) := $(folder)))

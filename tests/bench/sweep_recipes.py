@@ -122,7 +122,7 @@ COMPARE = {
     "modernbert": {"gated": "modernbert"},
     "modernbert, windows": WINDOWS | {"gated": "modernbert"},
     "modernbert, batch 4,096 tokens": SMALL_STEPS | {"gated": "modernbert"},
-    "modernbert, batch 4,096 tokens, half pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
+    "modernbert, batch 4,096 tokens, half as pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
     "nomic_bert": NOMIC,
     "nomic_bert, a quarter as pairs": NOMIC | {"crop_pairs": 0.25},
     "nomic_bert, half as pairs": HALF,

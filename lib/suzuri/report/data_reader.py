@@ -123,10 +123,10 @@ def models(data: str) -> list[Model]:
             found[name] = Model(name, folder, made, config, metrics.read(log), init, made["counts"] if made else {})
 
     for model in found.values():
-        step = model
-        while step and step not in model.chain:
-            model.chain.insert(0, step)
-            step = found.get(step.init)
+        earlier = model
+        while earlier and earlier not in model.chain:
+            model.chain.insert(0, earlier)
+            earlier = found.get(earlier.init)
     return sorted(found.values(), key=lambda model: len(model.chain))
 
 
