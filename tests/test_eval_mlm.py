@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file, save_file
 from small_runs import run_warm
 from suzuri.errors import DataError
 from suzuri.evaluation.fill_mask import read_answers
@@ -377,6 +378,62 @@ def test_nothing_in_a_folder_is_run(models, tmp_path, spoil, said):
         stderr = run_warm(*command, stdin=b"y\n" * 100, status=1, cwd=tmp_path).stderr.decode()
         assert said in stderr and stderr.count("\n") == 1
     assert not list(tmp_path.rglob("PWNED"))
+
+
+def without(folder, prefix):
+    """Take the weights whose names begin with `prefix` out of a model's folder; how many."""
+    path = str(folder / "model.safetensors")
+    weights = load_file(path)
+    kept = {name: weight for name, weight in weights.items() if not name.startswith(prefix)}
+    save_file(kept, path, metadata={"format": "pt"})
+    return len(weights) - len(kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_random_head_is_never_used(models, tmp_path, kind):
+    """transformers loads an encoder that was saved without a head, and draws one."""
+    folder, pairs, examples = tmp_path / "model", tmp_path / "pairs.tsv", tmp_path / "examples.jsonl"
+    shutil.copytree(models[kind], folder)
+    transformers.AutoModel.from_pretrained(models[kind]).save_pretrained(folder)
+    pairs.write_text("墨がある。\t墨をある。\n")
+    texts = [
+        {"sentence1": text, "sentence2": "硯で墨をする。", "label": label}
+        for label, text in enumerate([*LINES[2:4], "東京", "筆と紙"])
+    ]
+    examples.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    for command in (
+        ("fill-mask", folder),
+        ("eval-mlm", folder),
+        ("eval-mlm", folder, "--pairs", pairs),
+        ("compare-models", "--pairs", pairs, folder),
+    ):
+        stderr = run_warm(*command, stdin="硯で[MASK]をする。\n".encode(), status=1).stderr.decode()
+        assert "has no masked-language-model head" in stderr and stderr.count("\n") == 1
+    of_encoder, of_all = (
+        run_warm("eval-mlm", m, "--similarity", examples, "--json").stdout for m in (folder, models[kind])
+    )
+    assert json.loads(of_encoder)["metrics"] == json.loads(of_all)["metrics"]
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_a_layer_that_is_missing(models, tmp_path, headless):
+    folder = tmp_path / "model"
+    shutil.copytree(models["wordpiece"], folder)
+    if headless:
+        transformers.AutoModel.from_pretrained(models["wordpiece"]).save_pretrained(folder)
+    lost = without(folder, "encoder.layer.1." if headless else "bert.encoder.layer.1.")
+    tasks = tmp_path / "tasks/jsts"
+    tasks.mkdir(parents=True)
+    texts = [{"sentence1": LINES[0], "sentence2": text, "label": float(i)} for i, text in enumerate("墨硯筆紙")]
+    for name in "train", "valid":
+        (tasks / f"{name}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    for command in (
+        ("eval-mlm", folder),
+        ("eval-mlm", folder, "--similarity", tasks / "valid.jsonl"),
+        *(("finetune", folder, "jsts", "--tasks", tmp_path / "tasks", "--pooling", how) for how in ("cls", "mean")),
+    ):
+        stderr = run_warm(*command, stdin=LINES[0].encode(), status=1).stderr.decode()
+        assert f"{lost} of its model's weights are missing, such as " in stderr.splitlines()[-1]
 
 
 def test_every_from_pretrained_is_safe():

@@ -41,7 +41,7 @@ from suzuri.training.metrics import Metrics
 from suzuri.training.output_folder import OutputFolder, weights_sha256
 from suzuri.training.throughput import Throughput
 from trained import sample, trained  # noqa: F401
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM
 
 
 def lines_of(folder):
@@ -360,6 +360,24 @@ def test_init_continues_with_the_weights_only(finished, tmp_path):
     start_loss = lines_of(tmp_path / "out")[0]["eval_loss"]
     assert abs(start_loss - lines_of(finished[0] / "out")[-1]["eval_loss"]) < 1e-6, stderr
     assert "starting from the weights of `out`." in (tmp_path / "out/README.md").read_text()
+
+
+def test_init_from_an_encoder_without_a_head(finished, tmp_path):
+    """Another program's folder, too: it has no manifest, so ours records its files."""
+    args = make_inputs(tmp_path)
+    shutil.copytree(finished[0] / "out", tmp_path / "encoder", ignore=shutil.ignore_patterns("manifest.json"))
+    AutoModel.from_pretrained(finished[0] / "out").save_pretrained(tmp_path / "encoder")
+    stderr = run(*args, "--init", tmp_path / "encoder", "--set", "max_steps=2", "--set", "learning_rate=1e-9")
+    assert "encoder has no masked-language-model head (it was saved without one): training begins with a" in stderr
+    assert lines_of(tmp_path / "out")[0]["eval_loss"] > lines_of(finished[0] / "out")[-1]["eval_loss"]
+    recorded = json.loads((tmp_path / "out/manifest.json").read_text())["inputs"]
+    weights = (tmp_path / "encoder/model.safetensors").read_bytes()
+    assert recorded["../encoder/model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert "../encoder" not in recorded and "../encoder/config.json" in recorded
+    assert not [path for path, problem in verify(tmp_path / "out") if problem]
+    (tmp_path / "encoder/manifest.json").write_text("{}")  # known before the training, not after it
+    stderr = run(*args, "--init", tmp_path / "encoder", "--set", "max_steps=2", "--set", "seed=3", status=1)
+    assert "encoder/manifest.json: not a manifest of suzuri" in stderr.splitlines()[-1] and "step 0" not in stderr
 
 
 def other_tokenizer(folder):

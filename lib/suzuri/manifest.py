@@ -31,10 +31,10 @@ def write_manifest(
 ) -> None:
     """Write FOLDER/manifest.json, last: {format, tool, versions, settings, inputs, outputs, counts, unlisted}.
 
-    `inputs` are paths, recorded relative to `name` (the folder's final path) with their sha256. Outputs are `files`, by
-    default every file in the folder, except .part files and those below a name in `unlisted` (event logs with times in
-    them). `known` has the sha256 of files that need not be read again, by their paths. The manifest has no times and no
-    host names: equal work gives equal bytes.
+    `inputs` are files and folders (see recorded_paths), recorded relative to `name` (the folder's final path) with
+    their sha256. Outputs are `files`, by default every file in the folder, except .part files and those below a name in
+    `unlisted` (event logs with times in them). `known` has the sha256 of files that need not be read again, by their
+    paths. The manifest has no times and no host names: equal work gives equal bytes.
     """
     known = known or {}
     name = os.path.abspath(name or folder)
@@ -50,7 +50,10 @@ def write_manifest(
         "tool": TOOL,
         "versions": {"suzuri": __version__},
         "settings": settings or {},
-        "inputs": {os.path.relpath(os.path.abspath(p), name): known.get(p) or recorded_sha256(p) for p in inputs},
+        "inputs": {
+            os.path.relpath(os.path.abspath(path), name): known.get(path) or recorded_sha256(path)
+            for path in recorded_paths(inputs)
+        },
         "outputs": outputs,
         "counts": counts or {},
         "unlisted": sorted(unlisted),
@@ -100,6 +103,24 @@ def strangers(folder: str, manifest: dict) -> Iterator[str]:
     for name in files_below(folder):
         if name not in (MANIFEST, *manifest["outputs"]) and name.split(os.sep)[0] not in manifest["unlisted"]:
             yield name
+
+
+def recorded_paths(inputs: Iterable[str]) -> list[str]:
+    """The paths that a manifest records for input files and folders: for a folder without a manifest (a model that
+    another program made) its files.
+
+    Raises DataError for a folder whose manifest is not suzuri's.
+    """
+    paths = []
+    for path in inputs:
+        if not os.path.isdir(path):
+            paths.append(path)
+        elif os.path.lexists(os.path.join(path, MANIFEST)):
+            read_manifest(path)
+            paths.append(path)
+        else:
+            paths += [os.path.join(path, name) for name in files_below(path)]
+    return paths
 
 
 def recorded_sha256(path: str) -> str:

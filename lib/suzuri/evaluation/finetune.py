@@ -27,6 +27,7 @@ from suzuri.evaluation.heads import AnswerHead, TextHead
 from suzuri.progress import Progress
 from suzuri.tokenizer.offsets import Encoder
 from suzuri.tokenizer.untrusted import SAFE, SAFE_WEIGHTS, refuse_code, refuse_unsafe
+from suzuri.training.model import refuse_missing_weights
 
 # transformers' heads for each kind of task, and which configs have one.
 HEADS = {
@@ -108,8 +109,9 @@ def make_model(
         if random_weights:
             model = kind.from_config(config, attn_implementation=attention)
         else:
-            how = {"dtype": torch.float32, "attn_implementation": attention}
-            model = kind.from_pretrained(folder, config=config, **how, **SAFE_WEIGHTS)
+            how = {"dtype": torch.float32, "attn_implementation": attention, "output_loading_info": True}
+            model, loaded = kind.from_pretrained(folder, config=config, **how, **SAFE_WEIGHTS)
+            refuse_missing_weights(folder, model, loaded["missing_keys"])
         if has_head:
             return model
         return AnswerHead(model) if task.kind == "answers" else TextHead(model, task.kind, num_labels, pooling)

@@ -9,9 +9,14 @@ from suzuri.training.attention import GROUPED
 from suzuri.training.model import load_model
 
 
-def load_or_draw(folder: str, tokenizer: TokenizerFolder | None = None, random_weights: bool = False):
-    """The model in `folder`, or its architecture with random weights, those with which training with seed 0 begins."""
-    model = load_model(folder, tokenizer)
+def load_or_draw(
+    folder: str, tokenizer: TokenizerFolder | None = None, random_weights: bool = False, encoder_only: bool = False
+):
+    """The model in `folder`, or its architecture with random weights, those with which training with seed 0 begins.
+
+    With `encoder_only` its head is not used, and may be missing.
+    """
+    model = load_model(folder, tokenizer, encoder_only=encoder_only)
     if random_weights:
         torch.manual_seed(0)
         config = AutoConfig.from_pretrained(folder, **SAFE)

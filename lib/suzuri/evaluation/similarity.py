@@ -24,7 +24,7 @@ def mean_vectors(
 ) -> torch.Tensor:
     """The mean of the last layer's vectors of each text, [n, hidden size], on the CPU; calls each(texts done)."""
     device, encoder = Ranks().device, Encoder(folder)
-    model = load_or_draw(folder, TokenizerFolder(folder), random_weights)
+    model = load_or_draw(folder, TokenizerFolder(folder), random_weights, encoder_only=True)
     model.set_attn_implementation("sdpa")
     base, longest = model.base_model.eval().to(device), max_length(model)
     inputs = [encoder.join(encoder.encode(text)[0], max_length=longest)["input_ids"] for text in texts]

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from suzuri.errors import DataError
 from suzuri.files import read_settings
+from suzuri.manifest import recorded_paths
 from suzuri.shards.checksums import refuse_missing
 from suzuri.shards.shard_file import Shard
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
@@ -75,7 +76,9 @@ class TrainingInputs:
         if (warmup := warmup_steps(recipe, self.steps)) >= self.steps:
             steps = f"the warm-up has {warmup:,} steps, the run {self.steps:,}"
             self.remarks.append(f"learning_rate is never reached: {steps}")
-        self.model, self.origin = initial_model(recipe_path, recipe, model_overrides, self.tokenizer, init)
+        self.model, self.origin = initial_model(
+            recipe_path, recipe, model_overrides, self.tokenizer, init, self.remarks
+        )
         self.remarks += unused_model_keys(recipe_path, recipe, model_overrides, self.model, self.origin)
         if self.longest > max_length(self.model):
             raise DataError(
@@ -139,8 +142,8 @@ class TrainingInputs:
 
     def paths(self) -> list[str]:
         """The files and folders that the manifest records."""
-        paths = [self.recipe_path, *self.shard_files]
-        return [*paths, self.origin] if self.origin and os.path.isdir(self.origin) else paths
+        origin = [self.origin] if self.origin and os.path.isdir(self.origin) else []
+        return recorded_paths([self.recipe_path, *self.shard_files, *origin])
 
 
 def identity(shard: Shard) -> list:
@@ -178,7 +181,12 @@ def shard_paths(given: Sequence[str]) -> list[str]:
 
 
 def initial_model(
-    recipe_path: str, recipe: dict[str, Any], overrides: dict[str, Any], tokenizer: TokenizerFolder, init: str | None
+    recipe_path: str,
+    recipe: dict[str, Any],
+    overrides: dict[str, Any],
+    tokenizer: TokenizerFolder,
+    init: str | None,
+    remarks: list[str],
 ) -> tuple[PreTrainedModel, str | None]:
     """(the model, the path or name of the model that it continues, or None)."""
     origin = init or recipe["model_name_or_path"]
@@ -192,7 +200,7 @@ def initial_model(
         if not init and not os.path.isabs(origin):
             beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), origin)
             origin = beside if os.path.isdir(beside) else origin
-        model = load_model(origin, tokenizer)
+        model = load_model(origin, tokenizer, remarks=remarks)
     else:
         model = new_model(find_file(recipe["model_config_file"], recipe_path), overrides, tokenizer, recipe["seed"])
     check_isolation(model, origin or recipe["model_config_file"])

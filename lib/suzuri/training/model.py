@@ -56,21 +56,37 @@ def unknown_keys(kind: str, given: Iterable[str]) -> list[str]:
     return [key for key in given if not key.startswith("_") and not hasattr(default, key)]
 
 
-def load_model(name: str, tokenizer: TokenizerFolder | None = None, where: str | None = None) -> PreTrainedModel:
-    """A trained model, from a folder or the Hub, checked against a tokenizer if one is given."""
+def load_model(
+    name: str,
+    tokenizer: TokenizerFolder | None = None,
+    where: str | None = None,
+    remarks: list[str] | None = None,
+    encoder_only: bool = False,
+) -> PreTrainedModel:
+    """A trained model, from a folder or the Hub, checked against a tokenizer if one is given.
+
+    No weights are random: those that are not in the folder are a DataError. But a head, which an encoder that was saved
+    by itself does not have, may be new with `encoder_only` (it is not used), or with `remarks`, which get a line then.
+    """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise DataError(name, "is not a model folder: it has no config.json")
     refuse_unsafe(name)
     try:
         config = AutoConfig.from_pretrained(name, **SAFE)
         refuse_code(name, config.to_dict())
-        model = AutoModelForMaskedLM.from_pretrained(
-            name, attn_implementation=GROUPED, dtype=torch.float32, **SAFE_WEIGHTS
+        model, loaded = AutoModelForMaskedLM.from_pretrained(
+            name, attn_implementation=GROUPED, dtype=torch.float32, output_loading_info=True, **SAFE_WEIGHTS
         )
     except DataError:
         raise
     except Exception as e:  # of any kind: the folder may hold anything
         raise unusable(where or name, e) from None
+    refuse_missing_weights(name, model, loaded["missing_keys"])
+    if loaded["missing_keys"] and not encoder_only:
+        said = "has no masked-language-model head (it was saved without one)"
+        if remarks is None:
+            raise DataError(name, f"{said}; take the folder that train-mlm wrote, or train one: train-mlm --init")
+        remarks.append(f"{name} {said}: training begins with a random one")
     if tokenizer:
         if len(tokenizer.pieces) > config.vocab_size:
             raise DataError(
@@ -85,6 +101,16 @@ def load_model(name: str, tokenizer: TokenizerFolder | None = None, where: str |
                     name, f"{key} is {have}, but {want} in {tokenizer.path}; continue it with its own tokenizer"
                 )
     return model
+
+
+def refuse_missing_weights(name: str, model: nn.Module, missing: Iterable[str]) -> None:
+    """Raise DataError if there are weights of the encoder among `missing`: transformers has drawn them at random.
+
+    The keys are those of from_pretrained's loading info. A pooler belongs to fine-tuning, and is new there.
+    """
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    if lost := sorted(key for key in missing if key.startswith(prefix) and "pooler." not in key):
+        raise DataError(name, f"{len(lost):,} of its model's weights are missing, such as {lost[0]}; copy it again")
 
 
 def unusable(where: str, error: Exception) -> DataError:
