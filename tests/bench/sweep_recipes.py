@@ -124,6 +124,7 @@ COMPARE = {
     "modernbert, batch 4,096 tokens": SMALL_STEPS | {"gated": "modernbert"},
     "modernbert, batch 4,096 tokens, half as pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
     "nomic_bert": NOMIC,
+    "nomic_bert, windows": NOMIC | {"unit": "window"},
     "nomic_bert, a quarter as pairs": NOMIC | {"crop_pairs": 0.25},
     "nomic_bert, half as pairs": HALF,
     "nomic_bert, all as pairs": NOMIC | {"crop_pairs": 1},
