@@ -42,9 +42,9 @@ STREAM ?=#                                      1: read the sources only as far 
 SAMPLE ?= $(ROOT)/data/sample#                  the embedded corpus, which profile demo reads
 PIP_ARGS ?=#                                    more options for pip install
 MIRROR ?=#                                      s3://BUCKET/PREFIX: finished stages are put there, and taken from there
-MIRROR_CHECKPOINTS ?=#                          1: checkpoints, too, so that a run goes on on another machine
+MIRROR_CHECKPOINTS ?=#                          1: checkpoints, too: a run can continue on another machine
 
-# cc100-ja: a URL or a file, and amounts; 0 means all there is.
+# cc100-ja: a URL or a file, and amounts; 0 means all there is (for validation: none).
 CC100_JA_URL ?= https://data.statmt.org/cc-100/ja.txt.xz
 CC100_MAX_SENTENCE_NUM ?= 128000000#            sentences read
 CC100_MAX_TRAIN_SENTENCE_NUM ?= 124000000#      distinct sentences written for training

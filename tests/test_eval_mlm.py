@@ -358,8 +358,8 @@ def outside(folder):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda f: ask_for_code(f, "config.json"), "config.json: wants code of its own to be run (auto_map)"),
-        (lambda f: ask_for_code(f, "tokenizer_config.json"), "tokenizer_config.json: wants code of its own to be run"),
+        (lambda f: ask_for_code(f, "config.json"), "config.json: needs code of its own (auto_map)"),
+        (lambda f: ask_for_code(f, "tokenizer_config.json"), "tokenizer_config.json: needs code of its own"),
         (pickled, "pytorch_model.bin: pickled weights, which can run any code when they are loaded"),
         (endless, "config.json: is not a file"),
         (outside, "model.safetensors.index.json: names '../elsewhere.safetensors', which is not a file in this folder"),
@@ -374,7 +374,7 @@ def test_nothing_in_a_folder_is_run(models, tmp_path, spoil, said):
     spoil(folder)
     commands = [("fill-mask", folder), ("eval-mlm", folder), ("compare-models", "--pairs", "pairs.tsv", folder)]
     (tmp_path / "pairs.tsv").write_text("墨がある。\t墨をある。\n")
-    for command in commands[: 3 if said.startswith("config.json: wants") else 1]:
+    for command in commands[: 3 if said.startswith("config.json: needs") else 1]:
         stderr = run_warm(*command, stdin=b"y\n" * 100, status=1, cwd=tmp_path).stderr.decode()
         assert said in stderr and stderr.count("\n") == 1
     assert not list(tmp_path.rglob("PWNED"))

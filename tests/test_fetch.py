@@ -186,8 +186,8 @@ def test_a_part_that_nobody_asked_for(run_tool, site, target, content_range, req
         ({"encoding": "gzip"}, "the server packs it (Content-Encoding: gzip), although asked not to"),
         ({"redirect": {"/file": "/other", "/other": "/file"}}, "redirects (302) in a circle"),
         ({"redirect": {"/file": "/file"}}, "redirects (302) in a circle"),
-        ({"redirect": {"/file": "file:///etc/passwd"}}, "redirects (302) in a circle, too often or to nowhere"),
-        ({"redirect": {"/file": "ftp://127.0.0.1/file"}}, "in a circle, too often or to nowhere"),
+        ({"redirect": {"/file": "file:///etc/passwd"}}, "redirects (302) endlessly, too often or without a target"),
+        ({"redirect": {"/file": "ftp://127.0.0.1/file"}}, "endlessly, too often or without a target"),
         ({"fail_first": 9, "fail_status": 418, "reason": "I\x1b[31m am\x07\x9b"}, "418 I\\x1b[31m am\\x07"),
     ],
 )

@@ -462,8 +462,14 @@ def test_cleaning_spares_raw(built, tmp_path):
     data, variables = built
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", data, copy], check=True)
-    make("clean", f"DATA={copy}", *variables[1:])
-    assert sorted(p.name for p in copy.iterdir() if not p.name.startswith(".")) == ["raw"]
+    mine = [copy / "models/a model from elsewhere/config.json", copy / "text/notes.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    said = make("clean", f"DATA={copy}", *variables[1:]).stderr
+    assert "models/a model from elsewhere stays" in said and "text/notes.txt stays" in said
+    left = [path for path in copy.rglob("*") if path.is_file() and not path.is_relative_to(copy / "raw")]
+    assert sorted(path for path in left if not path.relative_to(copy).parts[0].startswith(".")) == mine
     assert contents(copy, "raw") == contents(data, "raw")
     (copy / "raw/mine.txt").write_text("私の文。\n")
     make("clean-raw", f"DATA={copy}", *variables[1:])

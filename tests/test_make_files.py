@@ -194,7 +194,7 @@ def test_bad_names_under_raw(tmp_path):
     status, out, err = make(*good)
     assert status == 0 and f"cat-text {raw}/good.txt" in out, err
     lines = err.splitlines()
-    assert sum(" not read, rename " in line for line in lines) == len(BAD_FILES)
+    assert sum(" not read; rename " in line for line in lines) == len(BAD_FILES)
     assert "\x1b" not in err and f"only: {raw}/my poems.txt" in err
     assert f"make: {raw}/dup.txt.xz {raw}/dup.txt: both are the dataset dup, remove one" in lines
     taken = [f"make: {raw}/{x}.txt: the name {x} is not for" for x in ("cc100-ja", "ja", "jawiki", "x.part")]

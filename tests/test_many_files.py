@@ -348,7 +348,9 @@ def test_what_is_no_corpus_is_refused_at_once(tmp_path):
     assert "map-text --seed 0" in done.stdout and "README" not in done.stdout
     lines = done.stderr.splitlines()
     assert len(lines) == len(BAD_NAMES) + 7, lines
-    assert sum("not read, rename with letters, digits and . _ + - only" in line for line in lines) == len(BAD_NAMES) + 1
+    assert (
+        sum("not read; rename it with letters, digits and . _ + - only" in line for line in lines) == len(BAD_NAMES) + 1
+    )
     for name in ("bad4", "mixed", "both"):
         done = make("-n", f"build-dataset-{name}", f"DATA={tmp_path}", status=2)
         assert done.stdout.count("\n") <= 2 and done.stderr.count("\n") == 1 and f"{raw}/{name}" in done.stderr

@@ -304,7 +304,7 @@ def test_documents(run_tool, tmp_path, trained, sample):  # noqa: F811
     ("args", "status", "said"),
     [
         (["OUT", "--tokenizer", "nowhere"], 1, "nowhere/tokenizer_config.json: not found"),
-        (["OUT", "--tokenizer", "ipadic"], 1, "ipadic: cannot be packed"),
+        (["OUT", "--tokenizer", "ipadic"], 1, "ipadic: cannot pack text"),
         (["OUT"], 2, "required: --tokenizer"),
         (["OUT", "--tokenizer", "good", "--max-seq-length", "2"], 2, "at least 3"),
         (["no/such/OUT", "--tokenizer", "good"], 1, "no/such"),

@@ -18,7 +18,7 @@ step by step, in the order of the flow:
   make download-jglue           raw/tasks/: JGLUE's tasks, for eval
   make download-jblimp          raw/tasks/jblimp.jsonl: 331 minimal pairs, for eval
   make eval                     the models' loss and perplexity; the last one on all tasks, beside baselines
-  make curve                    the same for each stage and its snapshots (snapshot_tokens in a recipe)
+  make curve                    the tasks, for each model and its snapshots (snapshot_tokens in a recipe)
   make report                   report/index.html and report.md: all results on one page
 
 a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl and .parquet files
@@ -31,7 +31,7 @@ a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .
   make help-tiny-plm            what the variables and settings of tiny-plm are called here
   make docker-build docker-all  the image; the whole chain in it
   make test-container           the image, the demo and every service in it, tested with docker or podman
-  make clean-text clean-tokenizer clean-shards clean-models clean-model-NAME clean-eval clean-report clean-demo
+  make clean-text clean-tokenizer clean-shards clean-models clean-model-MODEL clean-eval clean-report clean-demo
   make clean                    all of these; raw/ stays
   make clean-raw                what was downloaded; your own raw/NAME.txt stays
 

@@ -37,5 +37,5 @@ report = $(shell printf '%s\n' $(1) | tr -d '\000-\011\013-\037\177' >&2)
 $(foreach name,$(filter-out $(REFUSED_FOLDERS),$(REFUSED)),$(call report,$(call quote,make: $(call why,$(name)))))
 $(if $(REFUSED_FOLDERS)$(UNFIT_FOLDERS),$(shell $(list_inputs) >/dev/null))
 # A name with blanks is several words here; only the first one begins with the folder.
-not_read := make: not read$(comma) rename with letters$(comma) digits and . _ + - only: $(DATA)/raw/
+not_read := make: not read; rename it with letters$(comma) digits and . _ + - only: $(DATA)/raw/
 $(if $(UNFIT_FILES),$(call report,$(patsubst ''%,%,$(subst $(DATA)/raw/,' '$(not_read),$(call quote,$(UNFIT_FILES))))))

@@ -1,4 +1,4 @@
-"""What all tools in bin/ share: the argument parser, exit statuses and the summary line.
+"""The part that all tools in bin/ share: the argument parser, exit statuses and the summary line.
 
 A tool is a `main(argv) -> None` that is passed to `run`. It imports its heavy modules only after `parse_args`, so that
 `--help` answers at once.

@@ -1,4 +1,4 @@
-"""What bytes are: UTF-8 text, text in another encoding, packed data, or a document of another format."""
+"""The kind of some bytes: UTF-8 text, text in another encoding, packed data, or a document of another format."""
 
 import re
 

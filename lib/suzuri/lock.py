@@ -1,8 +1,8 @@
 """A lock that lets one run at a time work in a folder, and that leaves no processes of a killed run behind.
 
 The lock belongs to the command's process tree: every process inherits its descriptor, so the lock is free when the
-last of them has ended. On a file system that several machines share it counts for all of them, if the locks of that
-file system reach so far; if it is known that they do not, this is said. PR_SET_PDEATHSIG ends this process when its
+last of them has ended. On a file system that several machines share it counts for all of them, if that file
+system's locks do; if they are known not to, a warning is printed. PR_SET_PDEATHSIG ends this process when its
 parent dies, and the command when this process dies. If the command is killed, the processes that it leaves behind
 become children of this one and are ended here.
 """

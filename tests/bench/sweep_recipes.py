@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A comparison of many recipes: one model trained by each, with equal tokens, and a table of the results.
 
---sweep loss compares them by the validation loss: each recipe differs from "suzuri" in what its name says; "tiny-plm"
+--sweep loss compares them by the validation loss: each recipe differs from "baseline" in what its name says; "tiny-plm"
 is tiny-plm's own. "tokens to tiny-plm's loss" is when a recipe reaches tiny-plm's final loss.
 
 --sweep compare asks what makes a model learn to compare sentences: each recipe differs from "bert", Muon on single
@@ -53,7 +53,7 @@ from transformers import AutoModelForMaskedLM  # noqa: E402
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384}
 
-SUZURI = {
+BASELINE = {
     "chunk_tokens": 2048,  # at least two per step even for the smallest batch: one per core
     "batch_tokens": 8192,
     "learning_rate": 2e-3,
@@ -71,7 +71,7 @@ LOSS = {
         "adam_epsilon": 1e-8,
         "dropout": None,
     },
-    "suzuri": {},
+    "baseline": {},
     "learning rate 5e-4": {"learning_rate": 5e-4},
     "learning rate 1e-3": {"learning_rate": 1e-3},
     "learning rate 4e-3": {"learning_rate": 4e-3},
@@ -139,7 +139,7 @@ COMPARE = {
 }
 # The recipes, what they differ from, the shape of the model, tokens, pieces.
 SWEEPS = {
-    "loss": (LOSS, SUZURI, {"model_type": "bert"} | SMALL, 1_500_000, 8192),
+    "loss": (LOSS, BASELINE, {"model_type": "bert"} | SMALL, 1_500_000, 8192),
     "compare": (COMPARE, BERT, {"model_type": "bert"} | SMALL, 10_000_000, 8192),
 }
 

@@ -309,7 +309,7 @@ def _read_local(url, path):
 
 def _refusal(url, e):
     if 300 <= e.code < 400:
-        return DataError(url, f"redirects ({e.code}) in a circle, too often or to nowhere; give its final address")
+        return DataError(url, f"redirects ({e.code}) endlessly, too often or without a target; give its final address")
     if e.code in (404, 410):
         return NotFound(url, f"{e.code}: not there; find its new address and set it (make … *_URL=https://…)")
     return DataError(url, f"the server refuses: {e.code} {e.reason}; try another address (make … *_URL=https://…)")

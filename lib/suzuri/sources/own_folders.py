@@ -42,7 +42,7 @@ def checked_files(folder: str) -> list[str]:
     files = data_files(folder)
     for path in (folder, *files):
         if UNFIT.search(os.path.basename(path)):
-            raise DataError(path, "not read, rename with letters, digits and . _ + - only")
+            raise DataError(path, "not read; rename it with letters, digits and . _ + - only")
     manifest = os.path.join(folder, MANIFEST)  # not a data file; with it, a folder would be one input
     for path in [*files, manifest] if os.path.exists(manifest) else files:
         if not kind(path):

@@ -1,4 +1,4 @@
-"""What a shuffle moves: lines or documents with a hash of their content, which orders them and finds duplicates.
+"""The records of a shuffle: lines or documents with a hash of their content, which orders them and finds duplicates.
 
 Records are slices of one big text, handled by NumPy without a Python loop over them.
 """

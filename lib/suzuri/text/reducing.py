@@ -6,9 +6,9 @@ does not depend on the others of its kind: they are made side by side, on any ma
 
 The train files get the records in turn. Which of them has its turn when a range begins depends on all ranges before it.
 So each row of a range is dealt as if it were the first one, and `join`, which knows how many records came before, finds
-whose share is whose. So it is with a number of sentences for validation or training: the row in which it is reached is
-known when all ranges are there. `join` cuts that row, and puts the rows before, which are for validation, together
-again. A fraction of the hashes needs none of that.
+whose share is whose. A limit on sentences, for validation or training, works the same way: the row that reaches it is
+known only when all ranges are there. `join` cuts that row, and joins the validation rows before it. A fraction of the
+hashes needs none of that.
 """
 
 import hashlib

@@ -25,7 +25,10 @@ def encoder(tokenizer: TokenizerFolder) -> Callable[[list[str]], tuple[np.ndarra
     if tokenizer.kind == "unigram":
         return _unigram_encoder(tokenizer.path)
     if tokenizer.kind == "other":
-        raise DataError(tokenizer.path, "cannot be packed: neither MeCab (unidic_lite, cased) nor a tokenizer.json")
+        raise DataError(
+            tokenizer.path,
+            "cannot pack text: it is neither a MeCab tokenizer (unidic_lite, cased) nor has it a tokenizer.json",
+        )
     make = _char_encoder if tokenizer.kind == "char" else _word_encoder
     return make(tokenizer.ids, tokenizer.special_ids["unk_token"])
 

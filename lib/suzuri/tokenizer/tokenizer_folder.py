@@ -42,7 +42,9 @@ class TokenizerFolder:
                 if name in ("README.md", "config.json", "generation_config.json") or name.endswith(".safetensors"):
                     continue
                 if not os.path.exists(path) or sha256(path) != recorded["sha256"]:
-                    raise DataError(path, f"damaged: not as {MANIFEST} says; remove the folder and make it again")
+                    raise DataError(
+                        path, f"damaged: its sha256 is not the one in {MANIFEST}; remove the folder and make it again"
+                    )
 
     @cached_property
     def config(self) -> dict:

@@ -33,14 +33,14 @@ def refuse_unsafe(folder: str) -> None:
         raise DataError(
             os.path.join(folder, pickled[0]),
             "pickled weights, which can run any code when they are loaded; save the model as safetensors "
-            "(save_pretrained of transformers does) where you trust it",
+            "(save_pretrained of transformers does) on a machine where you trust it",
         )
 
 
 def refuse_code(where: str, config: object) -> None:
     """Raise DataError if a configuration, a dict, names code to be run."""
     if isinstance(config, dict) and config.get("auto_map"):
-        raise DataError(where, "wants code of its own to be run (auto_map), which is never done; use another model")
+        raise DataError(where, "needs code of its own (auto_map), which suzuri never runs; use another model")
 
 
 def weights_files(folder: str) -> list[str]:

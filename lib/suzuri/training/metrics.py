@@ -34,7 +34,7 @@ class Metrics:
 
     def _without_board(self, error):
         """TensorBoard's events are a copy: a run goes on without them, whatever their fault is."""
-        note(f"TensorBoard's events are not written any more, {FILE} is: {type(error).__name__}: {error}")
+        note(f"TensorBoard's events are no longer written ({type(error).__name__}: {error}); {FILE} still is")
         self.board = None
 
     def _append(self, line):

@@ -30,7 +30,9 @@ def new_model(path: str, overrides: dict[str, Any], tokenizer: TokenizerFolder, 
         if key == "vocab_size" and isinstance(given.get(key), int) and given[key] > value:
             continue  # unused rows do no harm
         if given.get(key, value) != value:
-            raise DataError(path, f"{key} is {given[key]}, but {value} in {tokenizer.path}; remove it")
+            raise DataError(
+                path, f"{key} is {given[key]}, but {value} in {tokenizer.path}; remove {key} from this file"
+            )
     kind = given.pop("model_type", "bert")
     try:
         known = AutoConfig.for_model(kind).to_dict()
