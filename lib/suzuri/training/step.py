@@ -47,7 +47,7 @@ class StepRunner:
         if inputs.chunks_per_step < self.ranks.world:
             raise DataError(
                 inputs.recipe_path,
-                f"batch_tokens has only {inputs.chunks_per_step} chunks, too few for {self.ranks.world} processes; raise it",
+                f"batch_tokens has {inputs.chunks_per_step} chunks, too few for {self.ranks.world} processes; raise it",
             )
         keep_memory()
         if recipe["deterministic"]:  # without it, atomic additions come in any order in the backward pass of a GPU
