@@ -35,7 +35,7 @@ from suzuri.errors import DataError
 from suzuri.manifest import verify, write_manifest
 from suzuri.shards.shard_file import Shard, ShardWriter
 from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
-from suzuri.training import checkpoint, device, step
+from suzuri.training import checkpoint, device, output_folder, step
 from suzuri.training.loop import TrainingLoop
 from suzuri.training.metrics import Metrics
 from suzuri.training.output_folder import OutputFolder, weights_sha256
@@ -378,6 +378,83 @@ def test_init_from_an_encoder_without_a_head(finished, tmp_path):
     (tmp_path / "encoder/manifest.json").write_text("{}")  # known before the training, not after it
     stderr = run(*args, "--init", tmp_path / "encoder", "--set", "max_steps=2", "--set", "seed=3", status=1)
     assert "encoder/manifest.json: not a manifest of suzuri" in stderr.splitlines()[-1] and "step 0" not in stderr
+
+
+def model_and_tokenizer(tmp_path, finished):
+    """A model's folder from elsewhere, with its tokenizer in it, and train-mlm's arguments with shards packed by it."""
+    args, folder = make_inputs(tmp_path), tmp_path / "downloaded"
+    shutil.copytree(finished[0] / "out", folder, ignore=shutil.ignore_patterns("manifest.json", "checkpoints", "runs"))
+    (folder / ".gitattributes").write_text("x\n")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    for i, path in enumerate([*sorted((tmp_path / "shards").iterdir()), tmp_path / "valid.safetensors"]):
+        write_shard(path, folder, 80, seed=i)
+    args[args.index("--tokenizer") + 1] = folder
+    return args, folder
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_the_tokenizer_of_a_model_folder(finished, tmp_path, init):
+    """Its weights and its card are not the tokenizer's: what was trained is what is written."""
+    args, folder = model_and_tokenizer(tmp_path, finished)
+    run(*args, *(("--init", folder) if init else ()), "--set", "snapshot_tokens=[1500]", "--set", "max_steps=5")
+    out = tmp_path / "out"
+    before = without_speed(lines_of(folder))
+    assert weights(out) != weights(folder) and without_speed(lines_of(out)) != before
+    (kept,) = checkpoint.checkpoints(str(out / "checkpoints"))
+    for name, weight in load_file(out / "model.safetensors").items():
+        assert torch.equal(weight, load_file(kept)[f"model.{name}"])
+    (snapshot,) = (out / "snapshots").iterdir()
+    assert weights(snapshot) not in (weights(folder), weights(out))
+    assert not {".gitattributes", "model.safetensors.index.json"} & {path.name for path in out.iterdir()}
+    assert (out / "vocab.txt").read_bytes() == (folder / "vocab.txt").read_bytes()
+    assert output_folder.trained_with(snapshot) == TokenizerFolder(folder).sha256
+    (tmp_path / "other").mkdir()
+    write_tokenizer(tmp_path / "other")
+    with open(tmp_path / "other/vocab.txt", "a") as f:
+        f.write("another\n")
+    write_shard(tmp_path / "other.safetensors", tmp_path / "other", 9)
+    said = run_warm("eval-mlm", snapshot, tmp_path / "other.safetensors", status=1).stderr.decode()
+    assert "packed with tokenizer_sha256" in said
+
+
+def test_init_with_another_tokenizer_of_the_same_size(finished, tmp_path):
+    args = make_inputs(tmp_path)
+    pieces = (tmp_path / "tokenizer/vocab.txt").read_text().split("\n")
+    pieces[40:42] = pieces[41], pieces[40]
+    (tmp_path / "tokenizer/vocab.txt").write_text("\n".join(pieces))
+    for path in (*(tmp_path / "shards").iterdir(), tmp_path / "valid.safetensors"):
+        write_shard(path, tmp_path / "tokenizer", 80)
+    stderr = run(*args, "--init", finished[0] / "out", status=1)
+    assert f"its piece 40 is {pieces[41]!r}, but {pieces[40]!r} in" in stderr and len(stderr.splitlines()) == 1
+
+
+def test_what_happens_to_the_inputs_after_the_start(tmp_path):
+    """The manifest has the recipe with which the run began; neither that file nor the history of its shards is needed
+    at the end."""
+    args = make_inputs(tmp_path, recipe={"max_steps": 400, "model_config_file": str(tmp_path / "model.json")})
+    recipe = (tmp_path / "recipe.json").read_bytes()
+    (tmp_path / "text").mkdir()
+    write_manifest(tmp_path / "text", files=[])
+    write_manifest(tmp_path / "shards", inputs=[tmp_path / "text"])
+    (tmp_path / "text/manifest.json").write_text("{")
+    process = start(*args)
+    wait_for(process, "step 20 ")
+    (tmp_path / "recipe.json").unlink()
+    process.join()
+    assert process.exitcode == 0, stderr_of(process)
+    recorded = json.loads((tmp_path / "out/manifest.json").read_text())["inputs"]
+    assert recorded["../recipe.json"] == hashlib.sha256(recipe).hexdigest()
+
+
+def test_settings_without_effect(finished, tmp_path):
+    args = make_inputs(tmp_path, recipe={"model_name_or_path": "nowhere", "max_steps": 2})
+    stderr = run(*args, "--init", finished[0] / "out", "--set", "snapshot_tokens=[500, 5000]")
+    assert "recipe.json: model_name_or_path has no effect: the model is the one in " in stderr
+    assert "snapshot_tokens: no snapshot at 5,000: the run ends after " in stderr
+    again = ("--init", finished[0] / "out", "--set", "snapshot_tokens=[500]")
+    assert "--license has no effect on a finished model" in run(*args, *again, "--license", "mit")
+    nowhere = run(*args, *again, "--from", tmp_path / "step-00000009-00000000.safetensors", status=1)
+    assert "--from: not a checkpoint in" in nowhere
 
 
 def other_tokenizer(folder):

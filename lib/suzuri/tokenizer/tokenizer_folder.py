@@ -18,11 +18,15 @@ from functools import cached_property
 from suzuri.errors import DataError
 from suzuri.files import read_json, sha256
 from suzuri.manifest import MANIFEST, read_manifest
-from suzuri.tokenizer.untrusted import SAFE, refuse_unsafe
+from suzuri.tokenizer.untrusted import PICKLED, SAFE, refuse_unsafe
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0..4
 UNUSED = tuple(f"<unused{i}>" for i in range(10))  # 5..14, free for fine-tuning
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+
+
+# Files of a model, which is often in the same folder as its tokenizer.
+OF_A_MODEL = ("config.json", "generation_config.json", "README.md", "metrics.jsonl", "model.safetensors.index.json")
 
 
 class TokenizerFolder:
@@ -39,7 +43,7 @@ class TokenizerFolder:
         if os.path.exists(os.path.join(self.path, MANIFEST)):
             for name, recorded in read_manifest(self.path)["outputs"].items():
                 path = os.path.join(self.path, name)
-                if name in ("README.md", "config.json", "generation_config.json") or name.endswith(".safetensors"):
+                if name in OF_A_MODEL or name.endswith(".safetensors"):
                     continue
                 if not os.path.exists(path) or sha256(path) != recorded["sha256"]:
                     raise DataError(
@@ -126,6 +130,17 @@ class TokenizerFolder:
         """The model_max_length of tokenizer_config.json, or 512 if it names none (transformers writes 1e30)."""
         n = self.config.get("model_max_length", 512)
         return int(n) if n <= 1 << 20 else 512
+
+    def files(self) -> list[str]:
+        """The names of the tokenizer's own files, without those of a model in the same folder."""
+        return [
+            name
+            for name in sorted(os.listdir(self.path))
+            if os.path.isfile(os.path.join(self.path, name))
+            and name not in (MANIFEST, *OF_A_MODEL)
+            and not name.endswith((".safetensors", *PICKLED))
+            and not name.startswith(".")
+        ]
 
     @cached_property
     def sha256(self) -> str:

@@ -73,6 +73,10 @@ class TrainingInputs:
             for rate in {recipe["mlm_probability"], recipe["mlm_probability_tail"]} - {None}
         }
         self.check_predictions()
+        late = [amount for amount in recipe["snapshot_tokens"] if amount > self.tokens(self.steps)]
+        if late:
+            seen = f"the run ends after {self.tokens(self.steps):,} tokens"
+            self.remarks.append(f"snapshot_tokens: no snapshot at {', '.join(f'{n:,}' for n in late)}: {seen}")
         if (warmup := warmup_steps(recipe, self.steps)) >= self.steps:
             steps = f"the warm-up has {warmup:,} steps, the run {self.steps:,}"
             self.remarks.append(f"learning_rate is never reached: {steps}")
@@ -194,6 +198,8 @@ def initial_model(
         raise DataError(recipe_path, "needs model_config_file (or model_name_or_path, or the option --init)")
     if not init and origin and recipe["model_config_file"]:
         raise DataError(recipe_path, "has both model_config_file and model_name_or_path; leave one out")
+    if init and recipe["model_name_or_path"]:
+        remarks.append(f"{recipe_path}: model_name_or_path has no effect: the model is the one in {init}")
     if origin and overrides:
         raise DataError("--set", f"model.{next(iter(overrides))} cannot change in a model that is continued")
     if origin:

@@ -55,6 +55,8 @@ class TrainingLoop:
         if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
             if self.ranks.is_first:
                 note(f"{self.folder.output}: all {self.inputs.steps:,} steps are done; raise max_steps to extend it")
+                if self.license:
+                    note("--license has no effect on a finished model; its card is README.md")
                 self.folder.touch()
             self.ranks.close()
             return 0
@@ -294,7 +296,6 @@ class TrainingLoop:
             self.runner.model,
             self.inputs.tokenizer.path,
             card,
-            self.inputs.paths(),
             counts,
             self.last_checkpoint,
             self.undecayed,

@@ -96,6 +96,7 @@ def load_model(
                 f"its vocabulary has {config.vocab_size} rows, but {tokenizer.path} has {len(tokenizer.pieces)} "
                 "tokens; continue a model with its own tokenizer",
             )
+        refuse_other_pieces(name, tokenizer, remarks)
         for key in ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id"):
             have, want = getattr(config, key, None), tokenizer.model_config[key]
             if have is not None and have != want:
@@ -113,6 +114,25 @@ def refuse_missing_weights(name: str, model: nn.Module, missing: Iterable[str]) 
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     if lost := sorted(key for key in missing if key.startswith(prefix) and "pooler." not in key):
         raise DataError(name, f"{len(lost):,} of its model's weights are missing, such as {lost[0]}; copy it again")
+
+
+def refuse_other_pieces(name: str, tokenizer: TokenizerFolder, remarks: list[str] | None) -> None:
+    """Raise DataError if a model folder has a tokenizer whose pieces are not those of `tokenizer`: each row of the
+    embeddings would mean another piece. Where there is nothing to compare with, `remarks` get a line.
+    """
+    own = TokenizerFolder(name)
+    if not any(os.path.exists(os.path.join(name, file)) for file in ("vocab.txt", "tokenizer.json")):
+        if remarks is not None:
+            remarks.append(
+                f"{name}: no tokenizer to compare {tokenizer.path} with; make sure that it is the model's own"
+            )
+        return
+    for i, (have, want) in enumerate(zip(own.pieces, tokenizer.pieces, strict=False)):
+        if have != want:
+            why = (
+                f"its piece {i} is {have!r}, but {want!r} in {tokenizer.path}; continue a model with its own tokenizer"
+            )
+            raise DataError(name, why)
 
 
 def unusable(where: str, error: Exception) -> DataError:

@@ -143,7 +143,10 @@ def sources_of(folder: str) -> Iterator[tuple[str, str, str]]:
     """(name, where it is from, sha256) of the raw files behind a folder, as far as manifests lead to them."""
     if not os.path.exists(os.path.join(folder, MANIFEST)):
         return
-    made = read_manifest(folder)
+    try:
+        made = read_manifest(folder)
+    except DataError:  # the training does not need it
+        return
     if source := made["settings"].get("source"):
         yield f"`{os.path.basename(folder)}`", public(source), ""
         return

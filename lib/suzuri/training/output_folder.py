@@ -14,9 +14,10 @@ from transformers import AutoConfig, PreTrainedModel
 from suzuri.errors import DataError
 from suzuri.files import named, read_json, replacing, sha256, unlink_quietly
 from suzuri.folders import NewFolder, refuse_others_folder
-from suzuri.manifest import MANIFEST, read_manifest, write_manifest
+from suzuri.manifest import MANIFEST, read_manifest, recorded_sha256, write_manifest
 from suzuri.progress import note
 from suzuri.shards.checksums import check_sums
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
 from suzuri.tokenizer.untrusted import weights_files
 from suzuri.training import checkpoint
 from suzuri.training.metrics import EVENTS, FILE, SNAPSHOTS
@@ -48,20 +49,22 @@ def value_sha256(value: Any) -> str:
 
 
 def trained_with(folder: str) -> str | None:
-    """The sha256 of the tokenizer that train-mlm trained a model with; None if another program made the model."""
-    if not os.path.exists(os.path.join(folder, MANIFEST)):
+    """The sha256 of the tokenizer that train-mlm trained a model, or a snapshot, with; None if another program did."""
+    if os.path.exists(os.path.join(folder, MANIFEST)):
+        return read_manifest(folder)["settings"].get("tokenizer")
+    snapshots, run = os.path.split(os.path.realpath(folder))[0], os.path.join(folder, "..", "..")
+    if os.path.basename(snapshots) != SNAPSHOTS:
         return None
-    return read_manifest(folder)["settings"].get("tokenizer")
+    settings = os.path.join(run, CHECKPOINTS, SETTINGS)  # of a run that is not finished
+    return trained_with(run) if not os.path.exists(settings) else read_json(settings).get("tokenizer")
 
 
 def write_model(model: PreTrainedModel, tokenizer: str, folder: str) -> None:
-    """Write the model, and the files of the folder `tokenizer`, into `folder`."""
+    """Write the files of the tokenizer in the folder `tokenizer`, and the model, into `folder`."""
+    for name in TokenizerFolder(tokenizer).files():
+        shutil.copyfile(os.path.join(tokenizer, name), os.path.join(folder, name))
     with checkpoint.safetensors_errors(folder), named(folder):
         model.save_pretrained(folder)
-    for name in sorted(os.listdir(tokenizer)):
-        path = os.path.join(tokenizer, name)
-        if name != MANIFEST and os.path.isfile(path):
-            shutil.copyfile(path, os.path.join(folder, name))
 
 
 class OutputFolder:
@@ -79,7 +82,9 @@ class OutputFolder:
         inputs: Iterable[str] = (),
         start_from: str | None = None,
     ):
-        self.new = NewFolder(output, inputs)
+        self.inputs = list(inputs)
+        self.known: dict[str, str] = {}  # their sums when the run began: a recipe may be edited while it runs
+        self.new = NewFolder(output, self.inputs)
         self.output, self.part = self.new.path, self.new.part
         self.start_from = start_from
         self.changes: list[dict] = []  # of settings: [{"after step": …, "changed": {setting: [before, now]}}, …]
@@ -95,6 +100,7 @@ class OutputFolder:
             return False
         if self.start_from and self.differences(manifest["settings"]):
             return False
+        self.refuse_other_checkpoint(os.path.join(self.output, CHECKPOINTS), manifest["settings"].get("changes", []))
         self.refuse_changes(manifest["settings"], self.output)
         return manifest["counts"]["steps"] >= self.steps
 
@@ -127,10 +133,15 @@ class OutputFolder:
             os.makedirs(self.checkpoints, exist_ok=True)
             self.write_json(SETTINGS, before)
         self.write_json(SUMS, sums)
+        for path in self.inputs:
+            real = os.path.realpath(path)
+            self.known[path] = sums[real][2] if real in sums else recorded_sha256(path)
         before = self.read_settings(self.checkpoints)
         self.changes = before.get("changes", [])
         if self.start_from and (changed := self.differences(before)):
             self.change(changed, before)
+        else:
+            self.refuse_other_checkpoint(self.checkpoints, self.changes)
         self.refuse_changes(before, self.part)
 
     def fresh_settings(self) -> dict[str, Any]:
@@ -181,6 +192,14 @@ class OutputFolder:
         self.changes.append({"after step": step, "changed": changed})
         before |= {key: now for key, (_, now) in changed.items()} | {"changes": self.changes}
         self.write_json(SETTINGS, before)
+
+    def refuse_other_checkpoint(self, folder: str, changes: list[dict]) -> None:
+        """Raise DataError if start_from, with which nothing changes (any more), is not one of the run's checkpoints."""
+        if self.start_from:
+            path = os.path.join(folder, os.path.basename(self.start_from))
+            known = path in checkpoint.checkpoints(folder) or changes  # its file may be gone since it was used
+            if not known:
+                raise DataError(self.start_from, f"--from: not a checkpoint in {folder}")
 
     def differences(self, before: dict[str, Any]) -> dict[str, list]:
         """{setting: [before, now]} of those that differ from the run's. One that suzuri or transformers did not have at
@@ -243,13 +262,12 @@ class OutputFolder:
         model: PreTrainedModel,
         tokenizer: str,
         card: str,
-        inputs: list[str],
         counts: dict[str, Any],
         last: str,
         spare: int | None,
     ) -> None:
         """Write the model, the files of the folder `tokenizer`, the card and the manifest into OUTPUT.part; rename it
-        to OUTPUT. `inputs` and `counts` are the manifest's. Of the checkpoints, `last` and that of step `spare` stay.
+        to OUTPUT. `counts` are the manifest's. Of the checkpoints, `last` and that of step `spare` stay.
         """
         for path in checkpoint.checkpoints(self.checkpoints):
             if path != last and checkpoint.step_of(path) != spare:
@@ -260,7 +278,8 @@ class OutputFolder:
             f.write(card)
         write_manifest(
             self.part,
-            inputs=inputs,
+            inputs=self.inputs,
+            known=self.known,
             counts=counts,
             settings=self.settings | ({"changes": self.changes} if self.changes else {}),
             name=self.new.given,
