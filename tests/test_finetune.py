@@ -1,6 +1,8 @@
 """Fine-tuning: tokens to characters and back, JGLUE's metrics, windows; every task is learned by a small model."""
 
 import json
+import math
+import re
 import shutil
 import sys
 import unicodedata
@@ -22,6 +24,7 @@ from suzuri.evaluation.tasks import (
     entity_f1,
     hold_out,
     read,
+    read_file,
     score,
     show,
     spread,
@@ -469,11 +472,87 @@ def test_bags_of_words_learn_what_is_plain(kind, least):
     assert min(found.values()) >= least
 
 
+def small_model(trained, folder):  # noqa: F811
+    """A folder with a BERT of one layer and a tokenizer."""
+    import transformers
+
+    shutil.copytree(trained["char"], folder, ignore=shutil.ignore_patterns("manifest.json"))
+    size = len(tokenizer_folder.TokenizerFolder(folder).pieces)
+    config = transformers.BertConfig(
+        vocab_size=size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
 def write_task(folder, name, train, valid):
     (folder / name).mkdir(parents=True)
     for split, labels in (("train", train), ("valid", valid)):
         records = [{"sentence1": "墨と紙", "sentence2": f"硯{i}", "label": label} for i, label in enumerate(labels)]
         (folder / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+
+PAIR = {"sentence1": "墨と紙", "sentence2": "硯", "label": 1.0}
+CHOICES = {"question": "墨は？", **{f"choice{i}": "黒" for i in range(5)}, "label": 4}
+ENTITY = {"start": 0, "end": 2, "type": "地名"}
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "changed", "said"),
+    [
+        ("jsts", PAIR, {"sentence1": None}, "sentence1 is not a text: null"),
+        ("jsts", PAIR, {"label": "3"}, 'label is not a number: "3"'),
+        ("jsts", PAIR, {"label": math.nan}, "label is not a number: NaN"),
+        ("jnli", PAIR | {"label": "neutral"}, {"sentence2": 5}, "sentence2 is not a text: 5"),
+        ("jnli", PAIR | {"label": "neutral"}, {"label": None}, "label is not a text: null"),
+        ("jcommonsenseqa", CHOICES, {"label": 5}, "label is 5, not one of 0 to 4"),
+        ("jcommonsenseqa", CHOICES, {"label": -1}, "label is -1, not one of 0 to 4"),
+        ("jcommonsenseqa", CHOICES, {"choice3": ["黒"]}, "choice3 is not a text"),
+        ("ner", {"text": "東京", "entities": [ENTITY]}, {"text": None}, "text is not a text: null"),
+        ("ner", {"text": "東京", "entities": []}, {"entities": [ENTITY | {"start": "0"}]}, "start is not an integer"),
+        (
+            "ner",
+            {"text": "東京", "entities": []},
+            {"entities": [ENTITY | {"end": 3}]},
+            "0 to 3 in a text of 2 characters",
+        ),
+        ("jsts", PAIR, None, "KeyError: 'sentence1'"),
+    ],
+)
+def test_one_odd_example_is_found_before_training(run_tool, tmp_path, task, good, changed, said):
+    (tmp_path / task).mkdir()
+    bad = {} if changed is None else good | changed
+    for split, lines in (("train", [good, good]), ("valid", [good, good, bad])):
+        (tmp_path / task / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = run_tool("finetune", "no such model", task, "--tasks", tmp_path, status=1)
+    error = done.stderr.decode() if isinstance(done.stderr, bytes) else done.stderr
+    assert f"{task}/valid.jsonl: line 3: not in the format of {task}" in error and said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"text": "東京", "answer_start": 1}, "the answer '東京' is not in its context at answer_start, 1"),
+        ({"text": "東京", "answer_start": "0"}, 'answer_start is not an integer: "0"'),
+        (None, "has no answer, as in SQuAD 2.0"),
+    ],
+)
+def test_one_odd_answer_is_found_before_training(tmp_path, answer, said):
+    questions = [{"question": "首都は？", "answers": [answer] if answer else []}]
+    data = {"data": [{"paragraphs": [{"context": "東京は首都だ。", "qas": questions}]}]}
+    (tmp_path / "valid-v1.3.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_file(TASKS["jsquad"], str(tmp_path / "valid-v1.3.json"))
+
+
+@pytest.mark.parametrize("task", ["jsts", "jsick"])
+def test_a_run_that_diverges_has_no_figures(finetune, tmp_path, trained, task):  # noqa: F811
+    labels = [0.5, 1.5, 2.5, 3.5] if task == "jsts" else ["yes", "no", "yes", "no"]
+    write_task(tmp_path, task, labels * 4, labels)
+    options = ("--tasks", tmp_path, "--seeds", 1, "--epochs", 2, "--learning-rates=1e30")
+    stderr = run_warm("finetune", small_model(trained, tmp_path / "m"), task, *options, status=1).stderr.decode()
+    assert f"{task}: seed 0 diverged at a learning rate of 1e+30; try lower ones" in stderr
 
 
 @pytest.mark.parametrize("rates", ["nan", "inf", "1e-4,nan", "0", "-1"])
@@ -517,15 +596,9 @@ def test_labels_that_training_never_showed(run_tool, tmp_path):
 def test_a_run_of_one_step_learns(finetune, trained, tmp_path):  # noqa: F811
     """transformers' warm-up gives the first step the rate 0: a run of one step has no warm-up."""
     import torch
-    import transformers
     from suzuri.progress import Progress
 
-    shutil.copytree(trained["char"], tmp_path / "m", ignore=shutil.ignore_patterns("manifest.json"))
-    size = len(tokenizer_folder.TokenizerFolder(tmp_path / "m").pieces)
-    config = transformers.BertConfig(
-        vocab_size=size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-    )
-    transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "m")
+    small_model(trained, tmp_path / "m")
     examples = toy("classes", 4)
     features = Features(TASKS["jsick"], Encoder(str(tmp_path / "m")), 16, examples)
     given = {"epochs": 1, "batch_size": 4, "precision": "fp32", "learning_rate": 1e-2, "warmup_ratio": 0.1}

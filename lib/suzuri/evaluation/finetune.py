@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 
 import accelerate  # noqa: F401 (the Trainer needs it, and says so late)
+import numpy as np
+import scipy  # noqa: F401 (for the scores, after training)
 import torch
 import transformers
 from transformers import (
@@ -67,6 +69,7 @@ def predictions_of_seeds(
     settings = {**settings, "max_length": max_length, "warmup_ratio": WARMUP, "weight_decay": WEIGHT_DECAY}
 
     def predicted(rate, seed, train, valid):
+        """The predictions, or None if training diverged."""
         trainer = fit(features, folder, train, settings | {"learning_rate": rate}, seed, random_weights, bar)
         return predict(trainer, features, valid)
 
@@ -75,15 +78,16 @@ def predictions_of_seeds(
     if len(rates) > 1:
         most, held = tasks.hold_out(train)
         for rate in rates:
-            tried[rate] = tasks.score(task, held, predicted(rate, 0, most, held))[task.metrics[0]]
+            guesses = predicted(rate, 0, most, held)
+            tried[rate] = math.nan if guesses is None else tasks.score(task, held, guesses)[task.metrics[0]]
             bar.say(f"{task.name}: learning rate {rate:g}: {task.metrics[0]} {tried[rate]:.4f} on held-out examples")
         tried = {rate: None if math.isnan(value) else value for rate, value in tried.items()}  # JSON has no NaN
     best = max(rates, key=lambda rate: -2 if tried.get(rate) is None else tried[rate])
     runs = []
     for seed in range(seeds):
         runs.append(predicted(best, seed, train, valid))
-        scores = tasks.score(task, valid, runs[-1])
-        if any(map(math.isnan, scores.values())):
+        scores = {} if runs[-1] is None else tasks.score(task, valid, runs[-1])
+        if not scores or any(map(math.isnan, scores.values())):
             raise DataError(task.name, f"seed {seed} diverged at a learning rate of {best:g}; try lower ones")
         figures = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         bar.say(f"{task.name}: seed {seed}, learning rate {best:g}: {figures}")
@@ -225,13 +229,16 @@ def fit(
     return trainer
 
 
-def predict(trainer: Trainer, features: Features, examples: list[dict]) -> list:
-    """What a trained model predicts for `examples`, as tasks.score() takes it."""
+def predict(trainer: Trainer, features: Features, examples: list[dict]) -> list | None:
+    """What a trained model predicts for `examples`, as tasks.score() takes it; None if a logit is NaN or infinite."""
     inputs = [f for n, example in enumerate(examples) for f in features(example, n)]
     order = sorted(range(len(inputs)), key=lambda i: longest_row(inputs[i]["input_ids"]))  # less padding
     targets = ("labels", "start_positions", "end_positions")
     found = trainer.predict([{k: v for k, v in inputs[i].items() if k not in targets} for i in order]).predictions
-    found = list(zip(*found, strict=True)) if features.task.kind == "answers" else list(found)
+    answers = features.task.kind == "answers"
+    if not all(np.isfinite(logits).all() for logits in (found if answers else [found])):
+        return None
+    found = list(zip(*found, strict=True)) if answers else list(found)
     logits = [None] * len(inputs)
     for i, row in zip(order, found, strict=True):
         logits[i] = row

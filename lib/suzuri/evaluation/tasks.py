@@ -7,6 +7,7 @@ train-v1.3.json and valid-v1.3.json.
 
 import glob
 import json
+import math
 import os
 import random
 import statistics
@@ -84,14 +85,18 @@ def read(task: Task, folder: str, split: str, limit: int | None = None) -> list[
 
 def read_file(task: Task, path: str) -> list[dict]:
     """All examples of a file, as read() gives them."""
+    examples, where = [], path
     try:
         with open(path, encoding="utf-8") as f:
-            records = squad_records(json.load(f)) if task.kind == "answers" else map(json.loads, filter(str.strip, f))
-            examples = [EXAMPLE[task.kind](record) for record in records]
-        if task.kind == "answers" and not all(e["answers"] for e in examples):
-            raise ValueError("it has a question without an answer, as in SQuAD 2.0")
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(path, f"not in the format of {task.name} ({type(e).__name__}: {e})") from None
+            if task.kind == "answers":
+                records = ((path, record) for record in squad_records(json.load(f)))
+            else:
+                records = ((f"{path}: line {n}", line) for n, line in enumerate(f, 1) if line.strip())
+            for where, record in records:  # noqa: B007 (for the error)
+                examples.append(EXAMPLE[task.kind](json.loads(record) if isinstance(record, str) else record))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        what = f"{e}" if isinstance(e, Unfit) else f"{type(e).__name__}: {e}"
+        raise DataError(where, f"not in the format of {task.name} ({what})") from None
     if not examples:
         raise DataError(path, "has no examples")
     return examples
@@ -106,27 +111,61 @@ def squad_records(data: dict) -> Iterator[dict]:
     )
 
 
-def pair(record: dict) -> dict:
-    return {"texts": (record["sentence1"], record["sentence2"]), "label": record["label"]}
+class Unfit(ValueError):
+    """A value that an example cannot have."""
+
+
+def of_type(kind: type, record: dict, key: str):
+    """record[key], which must be a str, an int or a finite float."""
+    value = record[key]
+    fits = isinstance(value, int | float) and math.isfinite(value) if kind is float else isinstance(value, kind)
+    if not fits or isinstance(value, bool):
+        what = {str: "a text", int: "an integer", float: "a number"}[kind]
+        raise Unfit(f"{key} is not {what}: {json.dumps(value, ensure_ascii=False)}")
+    return kind(value)
+
+
+def texts(record: dict) -> tuple[str, str]:
+    return of_type(str, record, "sentence1"), of_type(str, record, "sentence2")
+
+
+def choices(record: dict) -> dict:
+    label, given = of_type(int, record, "label"), [of_type(str, record, f"choice{i}") for i in range(5)]
+    if label not in range(5):
+        raise Unfit(f"label is {label}, not one of 0 to 4")
+    return {"text": of_type(str, record, "question"), "choices": given, "label": label}
+
+
+def answers(record: dict) -> dict:
+    context = of_type(str, record, "context")
+    found = [(of_type(int, answer, "answer_start"), of_type(str, answer, "text")) for answer in record["answers"]]
+    if not found:
+        raise Unfit(f"the question {record['question']!r} has no answer, as in SQuAD 2.0")
+    for start, text in found:
+        if start < 0 or not text or not context.startswith(text, start):
+            raise Unfit(f"the answer {text!r} is not in its context at answer_start, {start}")
+    return {"text": of_type(str, record, "question"), "context": context, "answers": found}
+
+
+def entities(record: dict) -> dict:
+    text, found = of_type(str, record, "text"), []
+    for entity in record["entities"]:
+        start, end = of_type(int, entity, "start"), of_type(int, entity, "end")
+        if not 0 <= start < end <= len(text):
+            raise Unfit(f"an entity is at {start} to {end} in a text of {len(text)} characters")
+        found.append((start, end, of_type(str, entity, "type")))
+    return {"text": text, "entities": found}
 
 
 EXAMPLE = {
-    "regression": lambda r: {**pair(r), "label": float(r["label"])},
-    "classes": pair,
-    "choices": lambda r: {
-        "text": r["question"],
-        "choices": [r[f"choice{i}"] for i in range(5)],
-        "label": int(r["label"]),
+    "regression": lambda record: {"texts": texts(record), "label": of_type(float, record, "label")},
+    "classes": lambda record: {
+        "texts": texts(record),
+        "label": of_type(int if isinstance(record["label"], int) else str, record, "label"),
     },
-    "answers": lambda r: {
-        "text": r["question"],
-        "context": r["context"],
-        "answers": [(a["answer_start"], a["text"]) for a in r["answers"]],
-    },
-    "entities": lambda r: {
-        "text": r["text"],
-        "entities": [(e["start"], e["end"], e["type"]) for e in r["entities"]],
-    },
+    "choices": choices,
+    "answers": answers,
+    "entities": entities,
 }
 
 
