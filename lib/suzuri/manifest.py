@@ -123,6 +123,12 @@ def recorded_paths(inputs: Iterable[str]) -> list[str]:
     return paths
 
 
+def check_inputs(inputs: Iterable[str]) -> None:
+    """Raise what write_manifest would raise at the end of the work: inputs that are missing or cannot be recorded."""
+    for path in recorded_paths(inputs):
+        os.stat(path)
+
+
 def recorded_sha256(path: str) -> str:
     """The sha256 of a file (from fetch-url's record beside it, if that still fits) or of a folder's manifest."""
     if os.path.isdir(path):
@@ -227,7 +233,7 @@ def folders_with_manifest(folder: str) -> Iterator[str]:
 def read_counts(paths: Iterable[str], report: Callable[[str], None] | None = None) -> dict[str, dict]:
     """Merge the JSON objects that `--stats FILE` wrote: {"split-sentences": {"lines_in": 12, …}, …}.
 
-    A missing file is only reported: finished work is not lost because of it.
+    With `report` a file that is missing or damaged is only reported: finished work is not lost because of it.
     """
     counts = {}
     for path in paths:
@@ -238,5 +244,7 @@ def read_counts(paths: Iterable[str], report: Callable[[str], None] | None = Non
             if report:
                 report(f"{path}: not found; the manifest will not have its counts")
         except (ValueError, TypeError) as e:
-            raise DataError(path, f"not a JSON file of counts ({e})") from None
+            if not report:
+                raise DataError(path, f"not a JSON file of counts ({e})") from None
+            report(f"{path}: not a JSON file of counts ({e}); the manifest will not have them")
     return counts

@@ -17,6 +17,9 @@ class _Spoilt(DataError):
     """The file is not sound, and a part of it was left by an earlier run."""
 
 
+RECORD = b'{\n  "url":'  # the beginning of each record
+
+
 def download(url: str, path: str, **options) -> dict:
     """Fetch `url` to `path`, which appears only when whole -> {url, size, sha256, etag, last_modified, resumed}.
 
@@ -40,6 +43,8 @@ def _download(url, path, *, sha256=None, record=True, progress=None, **options):
     path = os.path.realpath(path)
     part, side = f"{path}.part", f"{path}.part.json"
     exists = os.path.exists
+    if record:
+        _refuse_others_record(f"{path}.json")
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):
         os.rename(f"{path}.json", side)  # killed between the two renames at the end
     with open(lock(part, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as f, named(part):
@@ -124,6 +129,15 @@ def _read_side(side, url):
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def _refuse_others_record(path):
+    """Raise DataError if the file that would be replaced by a record is not one, whole or damaged."""
+    if os.path.isfile(path) and os.path.getsize(path):
+        with open(path, "rb") as f:
+            start = f.read(16)
+        if start.strip(b"\0") and not start.startswith(RECORD):
+            raise DataError(path, "is not a record of fetch-url, which needs the name; move it away")
 
 
 def _write_json(path, value):
