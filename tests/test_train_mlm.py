@@ -772,6 +772,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
+        loop.folder.inputs = []
         loop.folder.begin([])
         loop.resume()
         loss, _ = runner.train_step(0, runner.batches.of_step(0))
@@ -784,6 +785,7 @@ def test_start_and_resume_do_not_grow_with_the_data(tmp_path):
         begun = time.process_time()
         runner = in_process(args, settings)
         loop = TrainingLoop(runner, str(folder / "out"))
+        loop.folder.inputs = []
         loop.folder.begin([])
         loop.resume()
         assert loop.step == 1
