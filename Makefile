@@ -124,16 +124,21 @@ SETTINGS.raw-jawiki := JAWIKI_URL JAWIKI_DATE
 SAMPLE_SUM = $(shell cd $(SAMPLE) && find . -name '*.txt' -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
 SETTINGS.sample := SAMPLE_SUM
 sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
+# A file on this machine, or one in a folder, is fetched again when it is newer than its copy.
+local = $(if $(call unfit,$(1:file://%=%))$(filter $(DATA)/raw/sample/%,$(1)),,\
+  $(filter-out %/.,$(wildcard $(addprefix $(1:file://%=%),/*.gz /*.bz2) $(filter-out %/,$(1:file://%=%)))))
 $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 	@mkdir -p $(DATA)/raw
 	@pack-sample $(SAMPLE) $(@D)
 
-$(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call sampled,$(CC100_JA_URL)) | $(VENV)
+$(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(foreach of,sampled local,$(call $(of),$(CC100_JA_URL))) \
+    | $(VENV)
 	$(call say,download-cc100-ja: $(call hide,$(CC100_JA_URL)))
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(CC100_JA_URL)) $@
 
-$(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki $(call sampled,$(JAWIKI_URL)) | $(VENV)
+$(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki \
+    $(foreach of,sampled local,$(call $(of),$(JAWIKI_URL))) | $(VENV)
 	$(call say,download-jawiki: $(call hide,$(JAWIKI_URL)))
 	@mkdir -p $(DATA)/raw
 	@fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) $(@D)
@@ -349,6 +354,17 @@ WORKS := $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenize
   $(foreach d,$(DATASETS),$(DATA)/text/$(d)/manifest.json $(DATA)/shards/$(d)/manifest.json $(SHARDS.$(d))) \
   $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS))
 .PRECIOUS: $(WORKS)
+
+# Values that a later step would refuse are refused before the first one.
+$(filter-out $(DATA)/models/%,$(WORKS)) $(foreach d,$(MAPPED),$(MAPS.$(d))): | $(CHECKED)
+$(CHECKED): $(DATA)/.stamps/steps | $(VENV)
+	@check-settings --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --unit $(UNIT) \
+	  --max-seq-length $(MAX_SEQ_LENGTH) --crop-pairs $(CROP_PAIRS) --valid-fraction $(VALIDATION_FRACTION) \
+	  $(call options,$(MODEL_LICENSE),--license) $(call options,$(TRAIN_SET),--set) \
+	  $(call recipes_until,$(patsubst checked-%,%,$(filter checked-%,$(@F))))
+	@touch $@
+$(filter-out %/checked,$(CHECKED)): $(DATA)/.stamps/checked-%: $(DATA)/.stamps/model-% \
+    | $(DATA)/.stamps/checked
 
 # What make would take for finished, but is not: a folder of that name, or a manifest without its last entry. Its tool
 # runs again, and either makes it or says what is in the way.

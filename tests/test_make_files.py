@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,80 @@ def test_a_number_is_one():
     for name in ("JOBS", "CC100_NUM_FILES", "JAWIKI_NUM_FILES", "NUM_FILES"):
         for value in ("x", "-1", "1.5", ""):
             assert f"{name}={value}: not a number" in make("all", f"{name}={value}")[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["MAX_SEQ_LENGTH=600"], "train-demo-own.json: the sequences have up to 600 tokens, the model takes 128"),
+        (["TOKENIZER_TYPE=char", "TRAIN_SET=whole_word_masking=true"], "whole_word_masking needs a tokenizer with ##"),
+        (["TRAIN_SET=model.num_attention_heads=7"], "does not give a masked language model"),
+        (["MODEL_LICENSE=cc/by"], "is not the identifier of a licence"),
+        (["TOKENIZER_TYPE=bpe"], "invalid choice: 'bpe'"),
+        (["VOCAB_SIZE=100"], "--vocab-size: at least 128"),
+        (["CROP_PAIRS=2"], "--crop-pairs: invalid"),
+        (["VALIDATION_FRACTION=5"], "--valid-fraction: invalid"),
+    ],
+)
+def test_a_value_that_a_later_step_would_refuse(tmp_path, given, said):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/own.txt").write_text("硯で墨をする。\n" * 99)
+    goal = ("train-model-own", "TOKENIZER_CORPUS=own", "PROFILE=demo", f"DATA={tmp_path}")
+    status, out, err = make(*goal, *given)
+    assert status == 2 and err.count(said) == 1, err
+    assert not (tmp_path / "text").exists() and "== " not in out + err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("EVAL_TASKS=jsts jsst", "EVAL_TASKS: jsst: not one of jsts jnli"),
+        ("BASELINES={0}/x/base {0}/none", "BASELINES: {0}/none: not a model folder"),
+        ("BASELINES={0}/x/base {0}/y/base", "BASELINES: two folders of one name"),
+        ("BASELINES={0}/demo-jawiki", "BASELINES: demo-jawiki: a row of the table has this name already"),
+        ("BASELINES={0}/x/base", ""),
+    ],
+)
+def test_rows_of_the_table(tmp_path, given, said):
+    for name in ("x/base", "y/base", "demo-jawiki"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+    status, _, err = make("-n", "eval", "PROFILE=demo", f"DATA={tmp_path}/data", given.format(tmp_path))
+    assert status == (2 if said else 0) and said.format(tmp_path) in err, err
+
+
+def test_a_baseline_that_has_changed_is_measured_again(tmp_path):
+    (tmp_path / "base").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "base" / name).touch()
+    result = tmp_path / "data/eval/tasks/base/jsts.json"
+    given = ("EVAL_TASKS=jsts", f"TASKS={tmp_path}", f"BASELINES={tmp_path}/base", f"DATA={tmp_path}/data")
+
+    def planned():
+        return f"finetune {tmp_path}/base jsts" in make("-n", result, "PROFILE=demo", *given)[1]
+
+    assert planned()
+    for stamp in ("eval-tasks", "eval-row-base"):
+        make(tmp_path / f"data/.stamps/{stamp}", "PROFILE=demo", *given)
+    result.parent.mkdir(parents=True)
+    result.touch()
+    assert not planned()
+    later = time.time() + 60
+    os.utime(tmp_path / "base/model.safetensors", (later, later))
+    assert planned()
+
+
+def test_a_local_source_that_has_changed_is_fetched_again(tmp_path):
+    source, data = tmp_path / "my.xz", f"DATA={tmp_path}/data"
+    for text in ("硯で墨をする。\n", "紙に字を書く。\n"):
+        (tmp_path / "new").write_bytes(lzma.compress(text.encode()))
+        (tmp_path / "new").rename(source)
+        later = time.time() + len(text) * (text[0] == "紙")
+        os.utime(source, (later, later))
+        for url in (source, f"file://{source}"):
+            status, _, err = make("download-cc100-ja", data, f"CC100_JA_URL={url}")
+            assert status == 0, err
+        assert lzma.decompress((tmp_path / "data/raw/ja.txt.xz").read_bytes()).decode() == text
 
 
 BAD_FILES = ["h#i", "p%q", "my poems", "a.txt b", "a;touch PWN", "o'k", 'd"q', "$(touch PWN)", "b\\c", "c:d", "n\nl"]

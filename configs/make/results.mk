@@ -7,8 +7,17 @@ LAST := $(lastword $(MODELS))
 ROW.$(LAST) := $(DATA)/models/$(LAST)
 ROW.random-weights := --random-weights $(DATA)/models/$(LAST)
 ROW.bag-of-words := bag-of-words
+NAMES := $(notdir $(abspath $(BASELINES)))
+$(foreach task,$(filter-out jsts jnli jsick jsquad jcommonsenseqa ner,$(EVAL_TASKS)),\
+  $(error EVAL_TASKS: $(task): not one of jsts jnli jsick jsquad jcommonsenseqa ner))
+$(foreach folder,$(BASELINES),$(if $(wildcard $(folder)/config.json),,\
+  $(error BASELINES: $(folder): not a model folder (it has no config.json))))
+$(if $(filter-out $(words $(sort $(NAMES))),$(words $(NAMES))),\
+  $(error BASELINES: two folders of one name; the table tells rows apart by it: $(BASELINES)))
+$(foreach name,$(filter $(MODELS) $(OWN_MODELS) random-weights bag-of-words,$(NAMES)),\
+  $(error BASELINES: $(name): a row of the table has this name already; rename the folder))
 $(foreach folder,$(BASELINES),$(eval ROW.$(notdir $(abspath $(folder))) := $(folder)))
-ROWS := $(LAST) random-weights bag-of-words $(notdir $(abspath $(BASELINES)))
+ROWS := $(LAST) random-weights bag-of-words $(NAMES)
 RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
 ZERO_SHOT.minimal-pairs := --pairs $(SAMPLE)/minimal-pairs.tsv
 ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
@@ -25,9 +34,10 @@ CURVE := $(foreach m,$(MODELS),$(filter $(m)@%,$(EARLY)) $(filter $(m),$(FINISHE
 CURVE += $(filter-out $(MODELS:=@%),$(EARLY))
 CURVE_RESULTS := $(foreach row,$(CURVE),$(EVAL_TASKS:%=$(DATA)/eval/tasks/$(row)/%.json))
 CURVE_MEASURES := $(foreach row,$(CURVE),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
-# The file that is new when the model of a row is: $(call made,--random-weights models/NAME).
+# The files that are new when the model of a row is: $(call made,--random-weights models/NAME).
 made = $(foreach folder,$(filter $(DATA)/models/%,$(1)),\
-  $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json)
+  $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json) \
+  $(foreach folder,$(filter $(BASELINES),$(1)),$(wildcard $(folder)/config.json $(folder)/*.safetensors))
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
 $(foreach row,$(sort $(ROWS) $(CURVE)),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS ZERO_SHOT

@@ -27,6 +27,14 @@ no_recipe = train-model-$(1): no recipe of TRAIN_PARAM_JSONS is for $(1)$(if $(f
 # $(call models_of,DATASET): the targets of the models that are trained on a dataset.
 models_of = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m))),$(DATA)/models/$(m)/manifest.json))
 
+# Before the first step: do the settings of all steps fit together? If a goal asks for a model: also its recipe, and
+# those of the models that it continues.
+SETTINGS.steps := TOKENIZER_TYPE VOCAB_SIZE ALPHABET UNIT MAX_SEQ_LENGTH CROP_PAIRS VALIDATION_FRACTION MODEL_LICENSE
+PLANNED := $(sort $(if $(filter all models eval demo-chain,$(GOALS)),$(lastword $(MODELS))) \
+  $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter train-model-$(DATASET.$(m)),$(GOALS)),$(m))))
+CHECKED := $(DATA)/.stamps/checked $(PLANNED:%=$(DATA)/.stamps/checked-%)
+recipes_until = $(if $(1),$(call recipes_until,$(INIT.$(1))) $(RECIPE.$(1)))
+
 # Files under raw/ that are not datasets: each is reported, and a goal that would use such a dataset ends here.
 CHAIN := all models shards eval demo-chain $(foreach m,$(MODELS),train-model-$(DATASET.$(m)))
 USED := $(patsubst build-dataset-%,%,$(patsubst shards-%,%,$(GOALS:train-model-%=%))) \

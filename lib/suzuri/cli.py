@@ -7,6 +7,7 @@ A tool is a `main(argv) -> None` that is passed to `run`. It imports its heavy m
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -105,6 +106,49 @@ def add_max_line_option(p: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help=f"refuse a line of more bytes (default {MAX_LINE // 10**6}M)",
     )
+
+
+def add_tokenizer_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--type", choices=("wordpiece", "char", "unigram"), default="wordpiece", help="default wordpiece")
+    p.add_argument("--vocab-size", type=count, default=32768, metavar="N", help="at most N pieces; default 32768")
+    p.add_argument(
+        "--alphabet", type=count, default=6129, metavar="N", help="the N most frequent characters; default 6129"
+    )
+
+
+def add_packing_options(p: argparse.ArgumentParser, longest: int | None, about_longest: str) -> None:
+    """Add the options that say what a sequence is; `longest` is the default of --max-seq-length."""
+    p.add_argument(
+        "--unit", choices=("line", "document", "window"), default="line", help="what a sequence holds; default line"
+    )
+    p.add_argument("--max-seq-length", type=count, default=longest, metavar="N", help=about_longest)
+    p.add_argument(
+        "--crop-pairs",
+        type=fraction,
+        default=0,
+        metavar="SHARE",
+        help="the share of lines (0.25, 1/4) that become pairs of parts; lines of fewer than 8 words, and lines whose "
+        "parts do not fit into one sequence, stay as they are; default 0",
+    )
+
+
+def add_license_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--license", type=licence, metavar="NAME", help="the model's licence for its card, such as cc-by-sa-4.0 or mit"
+    )
+
+
+def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a usage error if a value of the options above does not do."""
+    given = vars(args)
+    if given.get("alphabet") == 0:
+        p.error("argument --alphabet: at least 1")
+    if given.get("vocab_size", 128) < 128:
+        p.error("argument --vocab-size: at least 128")
+    if given.get("crop_pairs") and args.unit != "line":
+        p.error("argument --crop-pairs: only with --unit line")
+    if given.get("max_seq_length") is not None and args.max_seq_length < 3:
+        p.error("argument --max-seq-length: at least 3, for [CLS], a token and [SEP]")
 
 
 RETRY_OPTIONS = ("retries", "timeout", "wait", "min_rate")
@@ -224,6 +268,13 @@ def fraction(text: str):
     if not 0 <= part <= 1:
         raise ValueError
     return part
+
+
+def licence(text: str) -> str:
+    """The identifier of a licence, such as cc-by-sa-4.0."""
+    if not re.fullmatch(r"[\w.+-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the identifier of a licence, such as cc-by-sa-4.0")
+    return text
 
 
 def share(text: str) -> tuple[int, int]:

@@ -153,6 +153,14 @@ class TokenizerFolder:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def planned_tokenizer(kind: str, size: int) -> TokenizerFolder:
+    """A tokenizer of `size` pieces that is not trained yet: its pieces mean nothing, but there are as many."""
+    tokenizer = TokenizerFolder("tokenizer")
+    mark = "##" if kind == "wordpiece" else ""
+    tokenizer.config, tokenizer.pieces = {}, [*SPECIAL, *UNUSED, *(f"{mark}{i}" for i in range(size - 15))]
+    return tokenizer
+
+
 def learn(kind: str, counts: dict[str, int], alphabet: int, size: int, folder: str) -> tuple[list, int]:
     """(pieces, number of characters among them), learned from the counts that counting.count_blocks gives.
 

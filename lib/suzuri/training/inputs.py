@@ -12,12 +12,12 @@ from suzuri.files import read_settings
 from suzuri.manifest import recorded_paths
 from suzuri.shards.checksums import refuse_missing
 from suzuri.shards.shard_file import Shard
-from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder, planned_tokenizer
 from suzuri.tokenizer.wordpiece import continues_word
 from suzuri.training.masking import IGNORED, Masker
 from suzuri.training.model import check_isolation, load_model, max_length, new_model, set_dropout, unknown_keys
 from suzuri.training.output_folder import weights_sha256
-from suzuri.training.recipe import RESUMABLE, find_file, total_steps
+from suzuri.training.recipe import RESUMABLE, find_file, read_recipe, total_steps
 from suzuri.training.schedule import mlm_probability, warmup_steps
 from suzuri.training.token_axis import TokenAxis
 from suzuri.training.validation import masked_batches
@@ -60,8 +60,7 @@ class TrainingInputs:
         self.axis = TokenAxis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]
         self.steps = total_steps(recipe, self.axis.num_chunks)
-        if recipe["whole_word_masking"] and not any(map(continues_word, self.tokenizer.pieces)):
-            raise DataError(recipe_path, "whole_word_masking needs a tokenizer with ## pieces (type wordpiece)")
+        check_lengths(recipe_path, recipe, self.longest, self.tokenizer.pieces)
         self.maskers = {
             rate: Masker(
                 self.tokenizer.pieces,
@@ -84,14 +83,7 @@ class TrainingInputs:
             recipe_path, recipe, model_overrides, self.tokenizer, init, self.remarks
         )
         self.remarks += unused_model_keys(recipe_path, recipe, model_overrides, self.model, self.origin)
-        if self.longest > max_length(self.model):
-            raise DataError(
-                recipe_path,
-                f"the shards have sequences of up to {self.longest} tokens, the model takes {max_length(self.model)}; "
-                "pack with a smaller --max-seq-length, or raise max_position_embeddings in the model's JSON",
-            )
-        if self.longest > recipe["chunk_tokens"]:
-            raise DataError(recipe_path, f"chunk_tokens is less than the longest sequence ({self.longest} tokens)")
+        check_positions(recipe_path, self.model, self.longest)
 
     def check_predictions(self) -> None:
         """Raise DataError if the train shards or the validation shard have nothing to predict; add a remark if there is
@@ -150,6 +142,42 @@ class TrainingInputs:
         return recorded_paths([self.recipe_path, *self.shard_files, *origin])
 
 
+def check_lengths(recipe_path: str, recipe: dict[str, Any], longest: int, pieces: Sequence[str]) -> None:
+    """Raise DataError if a recipe does not fit sequences of up to `longest` tokens or a vocabulary."""
+    if recipe["whole_word_masking"] and not any(map(continues_word, pieces)):
+        raise DataError(recipe_path, "whole_word_masking needs a tokenizer with ## pieces (type wordpiece)")
+    if longest > recipe["chunk_tokens"]:
+        raise DataError(recipe_path, f"chunk_tokens is less than the longest sequence ({longest} tokens)")
+
+
+def check_positions(recipe_path: str, model: PreTrainedModel, longest: int) -> None:
+    """Raise DataError if a model does not take sequences of `longest` tokens."""
+    if longest > max_length(model):
+        raise DataError(
+            recipe_path,
+            f"the sequences have up to {longest} tokens, the model takes {max_length(model)}; pack with a smaller "
+            "--max-seq-length (MAX_SEQ_LENGTH), or raise max_position_embeddings in the model's JSON",
+        )
+
+
+def check_before_packing(
+    recipes: Sequence[str], overrides: Sequence[str], kind: str, vocab_size: int, longest: int
+) -> None:
+    """Raise the DataError that training would raise, before there are a tokenizer and shards.
+
+    `recipes` are trained in order, each from the model of the one before, by a tokenizer of type `kind` with
+    `vocab_size` pieces, on sequences of up to `longest` tokens. A model that is loaded is not checked.
+    """
+    tokenizer, model = planned_tokenizer(kind, vocab_size), None
+    for path in recipes:
+        recipe, of_model = read_recipe(path, overrides)
+        check_lengths(path, recipe, longest, tokenizer.pieces)
+        if model is None and not recipe["model_name_or_path"]:
+            model, _ = initial_model(path, recipe, of_model, tokenizer, None, [])
+            check_isolation(model, recipe["model_config_file"])
+            check_positions(path, model, longest)
+
+
 def identity(shard: Shard) -> list:
     return [shard.metadata[key] for key in ("source_sha256", "unit", "max_seq_length", "num_tokens")]
 
@@ -200,13 +228,14 @@ def initial_model(
         raise DataError(recipe_path, "has both model_config_file and model_name_or_path; leave one out")
     if init and recipe["model_name_or_path"]:
         remarks.append(f"{recipe_path}: model_name_or_path has no effect: the model is the one in {init}")
-    if origin and overrides:
-        raise DataError("--set", f"model.{next(iter(overrides))} cannot change in a model that is continued")
     if origin:
         if not init and not os.path.isabs(origin):
             beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), origin)
             origin = beside if os.path.isdir(beside) else origin
         model = load_model(origin, tokenizer, remarks=remarks)
+        for key, value in overrides.items():
+            if getattr(model.config, key, None) != value:
+                raise DataError("--set", f"model.{key} cannot change in a model that is continued")
     else:
         model = new_model(find_file(recipe["model_config_file"], recipe_path), overrides, tokenizer, recipe["seed"])
     check_isolation(model, origin or recipe["model_config_file"])
