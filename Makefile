@@ -362,7 +362,7 @@ $(CHECKED): $(DATA)/.stamps/steps | $(VENV)
 	  --max-seq-length $(MAX_SEQ_LENGTH) --crop-pairs $(CROP_PAIRS) --valid-fraction $(VALIDATION_FRACTION) \
 	  $(call options,$(MODEL_LICENSE),--license) $(call options,$(TRAIN_SET),--set) \
 	  $(call recipes_until,$(patsubst checked-%,%,$(filter checked-%,$(@F))))
-	@touch $@
+	@: >$@
 $(filter-out %/checked,$(CHECKED)): $(DATA)/.stamps/checked-%: $(DATA)/.stamps/model-% \
     | $(DATA)/.stamps/checked
 
