@@ -89,7 +89,7 @@ JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
 JBLIMP_URL ?= https://raw.githubusercontent.com/osekilab/JBLiMP/main/data
 TASKS ?= $(DATA)/raw/tasks#                     a folder of TASK/train.jsonl or TASK/train-v1.3.json, and valid likewise
 # Which of them it is fine-tuned on: those with training data.
-EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(wildcard $(TASKS)/$(t)/train*.json*),$(t)))
+EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(call split,$(t),train),$(t)))
 BASELINES ?=#                                   Hugging Face folders for more rows of the table
 SEEDS ?= 3#                                     fine-tunings per task
 FINETUNE ?=#                                    more options for finetune
@@ -119,6 +119,8 @@ download-jawiki: $(DATA)/raw/jawiki/manifest.json
 
 SETTINGS.raw-cc100-ja := CC100_JA_URL
 SETTINGS.raw-jawiki := JAWIKI_URL JAWIKI_DATE
+SETTINGS.raw-jglue := JGLUE_URL
+SETTINGS.raw-jblimp := JBLIMP_URL
 
 # Profile demo reads the embedded corpus, packed in the layouts of the real sources.
 SAMPLE_SUM = $(shell cd $(SAMPLE) && find . -name '*.txt' -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
@@ -127,29 +129,29 @@ sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.j
 # A file on this machine, or one in a folder, is fetched again when it is newer than its copy.
 local = $(if $(call unfit,$(1:file://%=%))$(filter $(DATA)/raw/sample/%,$(1)),,\
   $(filter-out %/.,$(wildcard $(addprefix $(1:file://%=%),/*.gz /*.bz2) $(filter-out %/,$(1:file://%=%)))))
+of_source = $(foreach of,sampled local,$(call $(of),$(1)))
+streamed = $(if $(STREAM),$(call of_source,$(1)))
 $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 	@mkdir -p $(DATA)/raw
 	@pack-sample $(SAMPLE) $(@D)
 
-$(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(foreach of,sampled local,$(call $(of),$(CC100_JA_URL))) \
-    | $(VENV)
+$(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call of_source,$(CC100_JA_URL)) | $(VENV)
 	$(call say,download-cc100-ja: $(call hide,$(CC100_JA_URL)))
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(CC100_JA_URL)) $@
 
-$(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki \
-    $(foreach of,sampled local,$(call $(of),$(JAWIKI_URL))) | $(VENV)
+$(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki $(call of_source,$(JAWIKI_URL)) | $(VENV)
 	$(call say,download-jawiki: $(call hide,$(JAWIKI_URL)))
 	@mkdir -p $(DATA)/raw
 	@fetch-jawiki $(addprefix --date ,$(JAWIKI_DATE)) $(call quote,$(JAWIKI_URL)) $(@D)
 
 JGLUE_FILES := $(foreach t,jsts jnli jsquad jcommonsenseqa,$(t)/train-v1.3.json $(t)/valid-v1.3.json)
 download-jglue: $(JGLUE_FILES:%=$(DATA)/raw/tasks/%)
-$(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: | $(VENV)
+$(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: $(DATA)/.stamps/raw-jglue | $(VENV)
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(JGLUE_URL)/$(*D)-v1.3/$(*F)) $@
 download-jblimp: $(DATA)/raw/tasks/jblimp.jsonl
-$(DATA)/raw/tasks/jblimp.jsonl: | $(VENV)
+$(DATA)/raw/tasks/jblimp.jsonl: $(DATA)/.stamps/raw-jblimp | $(VENV)
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(JBLIMP_URL)/validated/validated_minimal_pairs.jsonl) $@
 
@@ -195,12 +197,14 @@ AMOUNTS.jawiki = --shards $(JAWIKI_NUM_FILES) $(call limit,--max-lines,$(JAWIKI_
 AMOUNTS.own = --shards $(NUM_FILES) $(call limit,--max-lines,$(MAX_SENTENCE_NUM)) \
   --valid-fraction $(VALIDATION_FRACTION)
 
-$(call piped,cc100-ja): $$(call source,cc100-ja,$(RAW.cc100-ja)) $(DATA)/.stamps/text-cc100-ja | $(VENV)
+$(call piped,cc100-ja): $$(call source,cc100-ja,$(RAW.cc100-ja)) $(call streamed,$(CC100_JA_URL)) \
+    $(DATA)/.stamps/text-cc100-ja | $(VENV)
 	$(call text-folder,$(RAW.cc100-ja),$(CC100_MAX_SENTENCE_NUM))
 	@$(read-cc100-ja) \
 	| $(call split-filter-shuffle,$(RAW.cc100-ja),$(AMOUNTS.cc100-ja))
 
-$(call piped,jawiki): $$(call source,jawiki,$(RAW.jawiki:=/manifest.json)) $(DATA)/.stamps/text-jawiki | $(VENV)
+$(call piped,jawiki): $$(call source,jawiki,$(RAW.jawiki:=/manifest.json)) $(call streamed,$(JAWIKI_URL)) \
+    $(DATA)/.stamps/text-jawiki | $(VENV)
 	$(call text-folder,$(RAW.jawiki),$(JAWIKI_MAX_SENTENCE_NUM))
 	@$(read-jawiki) \
 	| extract-wiki $(call limit,--max-documents,$(JAWIKI_MAX_DOCUMENTS)) --stats $(STATS)/extract-wiki.json \
@@ -345,7 +349,7 @@ $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/mo
 	  --train $(DATA)/shards/$(DATASET.$*) --valid $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --tokenizer $(DATA)/tokenizer --output $(@D) \
 	  $(patsubst %,--init $(DATA)/models/%,$(INIT.$*)) $(call options,$(TRAIN_SET),--set) \
-	  $(call options,$(TRAIN_FROM),--from) $(call options,$(MODEL_LICENSE),--license)
+	  $(if $(filter $*,$(FROM_MODEL)),$(call options,$(TRAIN_FROM),--from)) $(call options,$(MODEL_LICENSE),--license)
 	@touch $@
 
 # A tool gives its result the final name only when it is whole. If a signal came just then, make would delete the
@@ -360,11 +364,12 @@ $(filter-out $(DATA)/models/%,$(WORKS)) $(foreach d,$(MAPPED),$(MAPS.$(d))): | $
 $(CHECKED): $(DATA)/.stamps/steps | $(VENV)
 	@check-settings --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --unit $(UNIT) \
 	  --max-seq-length $(MAX_SEQ_LENGTH) --crop-pairs $(CROP_PAIRS) --valid-fraction $(VALIDATION_FRACTION) \
+	  $(foreach v,$(AMOUNTS),--amount $(v)=$($(v))) \
 	  $(call options,$(MODEL_LICENSE),--license) $(call options,$(TRAIN_SET),--set) \
-	  $(call recipes_until,$(patsubst checked-%,%,$(filter checked-%,$(@F))))
+	  $(foreach m,$(call stages_until,$(patsubst checked-%,%,$(filter checked-%,$(@F)))),$(RECIPE.$(m)))
 	@: >$@
-$(filter-out %/checked,$(CHECKED)): $(DATA)/.stamps/checked-%: $(DATA)/.stamps/model-% \
-    | $(DATA)/.stamps/checked
+$(filter-out %/checked,$(CHECKED)): $(DATA)/.stamps/checked-%: \
+    $$(addprefix $(DATA)/.stamps/model-,$$(call stages_until,$$*)) | $(DATA)/.stamps/checked
 
 # What make would take for finished, but is not: a folder of that name, or a manifest without its last entry. Its tool
 # runs again, and either makes it or says what is in the way.

@@ -22,6 +22,7 @@ from suzuri.evaluation.tasks import (
     character_f1,
     correlations,
     entity_f1,
+    find_file,
     hold_out,
     read,
     read_file,
@@ -214,6 +215,9 @@ def test_table_marks_what_is_not_above_the_baselines(tmp_path, run_tool):
         "random weights\t0.510 ± 0.014\t-\n"
         "bag of words\t0.600\t-\n"
     )
+    for twice in (result("other/good", "pre-trained", [0.1, 0.2]), result("m/poor", "random", [0.3, 0.3])):
+        with pytest.raises(DataError, match=f"two results of .* in jsts, of m/good/? and {twice['model']}"):
+            table([*results, twice])
     paths = [tmp_path / f"{i}.json" for i in range(len(results))]
     for path, r in zip(paths, results, strict=True):
         path.write_text(json.dumps(r))
@@ -470,6 +474,13 @@ def test_bags_of_words_learn_what_is_plain(kind, least):
     examples = toy(kind)
     found = score(task, examples, bag_of_words.predict(task, examples, examples))
     assert min(found.values()) >= least
+
+
+def test_the_record_of_a_download_is_not_a_split(tmp_path):
+    write_task(tmp_path, "jsts", [1, 2], [1, 2])
+    (tmp_path / "jsts/valid.jsonl").rename(tmp_path / "jsts/valid-v1.3.json")
+    (tmp_path / "jsts/valid-v1.3.json.json").write_text('{"url": "http://there/valid-v1.3.json"}')
+    assert find_file(TASKS["jsts"], str(tmp_path), "valid") == str(tmp_path / "jsts/valid-v1.3.json")
 
 
 def small_model(trained, folder):  # noqa: F811

@@ -191,6 +191,10 @@ def test_a_number_is_one():
         (["VOCAB_SIZE=100"], "--vocab-size: at least 128"),
         (["CROP_PAIRS=2"], "--crop-pairs: invalid"),
         (["VALIDATION_FRACTION=5"], "--valid-fraction: invalid"),
+        (["VALIDATION_FRACTION=0"], "VALIDATION_FRACTION=0: training on own needs text for validation"),
+        (["PSEUDO_LINES=1oo"], "PSEUDO_LINES: not an amount: '1oo'"),
+        (["MODEL_DISK=2Q"], "MODEL_DISK: not an amount: '2Q'"),
+        (["NUM_FILES=0"], "NUM_FILES=0: at least 1"),
     ],
 )
 def test_a_value_that_a_later_step_would_refuse(tmp_path, given, said):
@@ -218,6 +222,48 @@ def test_rows_of_the_table(tmp_path, given, said):
         (tmp_path / name / "config.json").touch()
     status, _, err = make("-n", "eval", "PROFILE=demo", f"DATA={tmp_path}/data", given.format(tmp_path))
     assert status == (2 if said else 0) and said.format(tmp_path) in err, err
+
+
+def test_tasks_as_they_are_downloaded(tmp_path):
+    """fetch-url's record beside a file is not a task's file; another folder means another measurement."""
+    for folder in ("one", "two"):
+        (tmp_path / folder / "jsts").mkdir(parents=True)
+        for name in ("train-v1.3.json", "train-v1.3.json.json", "valid-v1.3.json", "valid-v1.3.json.json"):
+            (tmp_path / folder / "jsts" / name).touch()
+    given = ("PROFILE=demo", f"DATA={tmp_path}/data", f"BASELINES={tmp_path}/base", f"TASKS={tmp_path}/one")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").touch()
+    _, out, err = make("-n", "eval", *given)
+    assert f"--similarity {tmp_path}/one/jsts/valid-v1.3.json " in out and ".json.json" not in out + err
+    assert "finetune bag-of-words jsts" in out
+    stamp = tmp_path / "data/.stamps/eval-zero-shot-similarity"
+    make(stamp, *given)
+    assert make("-q", stamp, *given)[0] == 0
+    assert make("-q", stamp, *given[:-1], f"TASKS={tmp_path}/two")[0] == 1
+
+
+def test_a_checkpoint_to_go_back_to_is_one_models(tmp_path):
+    stamp = tmp_path / ".stamps/model-demo-cc100-ja"
+    given = ("PROFILE=demo", f"DATA={tmp_path}")
+    make(stamp, *given)
+    back = f"TRAIN_FROM={tmp_path}/models/demo-jawiki/checkpoints/step-00000003-00000000.safetensors"
+    _, out, _ = make("-n", "all", *given, back, "TRAIN_SET=learning_rate=1e-4")
+    lines = [line for line in out.replace("\\\n", "").splitlines() if "train-mlm" in line]
+    assert len(lines) == 2 and ["--from" in line for line in lines] == [False, True]
+    assert make("-q", stamp, *given, back, "TRAIN_SET=learning_rate=1e-4")[0] == 0
+    assert make("-q", stamp, *given, "TRAIN_SET=learning_rate=1e-4")[0] == 1
+    assert "not in" in make("-n", "all", *given, "TRAIN_FROM=step-00000003-00000000.safetensors")[2]
+
+
+def test_a_streamed_local_source_that_has_changed_is_read_again(tmp_path):
+    source, given = tmp_path / "my.txt", (f"DATA={tmp_path}/data", "STREAM=1", f"CC100_JA_URL={tmp_path}/my.txt")
+    for i, text in enumerate(("硯で墨をする時間が好きだ。", "紙に大きな字を書いてみた。")):
+        source.write_text(text + "\n")
+        os.utime(source, (later := time.time() + 60 * i, later))
+        status, _, err = make("build-dataset-cc100-ja", *given, "CC100_MAX_VALIDATION_SENTENCE_NUM=0")
+        assert status == 0, err
+        found = b"".join(path.read_bytes() for path in (tmp_path / "data/text/cc100-ja").glob("train-*"))
+        assert found.decode() == text + "\n"
 
 
 def test_a_baseline_that_has_changed_is_measured_again(tmp_path):

@@ -163,6 +163,23 @@ def test_a_stage_is_taken_only_with_the_same_settings_and_inputs(server, bucket,
     assert not os.path.exists(tmp_path / "c/text/x")
 
 
+@pytest.mark.parametrize(("settings", "steps"), [({"rate": 2}, 3), ({"rate": 1}, 4)])
+def test_a_finished_model_is_not_replaced_by_another(server, bucket, stage, settings, steps):
+    a, b = stage("a", "weights"), stage("b", "others")
+    for machine, of, n in (a, {"rate": 1}, 3), (b, settings, steps):
+        path = Path(machine.folder, "manifest.json")
+        made = json.loads(path.read_text()) | {"tool": mirror.TRAINER, "settings": of, "counts": {"steps": n}}
+        path.write_text(json.dumps(made, indent=2))
+    a.push()
+    before = {name: path.read_bytes() for name, path in tree(b)}
+    with pytest.raises(DataError, match=r"is finished, with other settings; to take .* make clean-model-x"):
+        b.pull()
+    assert {name: path.read_bytes() for name, path in tree(b)} == before
+    shutil.rmtree(b.folder)
+    b.pull()
+    assert same(a, b)
+
+
 @pytest.mark.parametrize("fetched", [True, False])
 def test_the_text_of_a_download_is_found_by_its_address(server, bucket, stage, tmp_path, fetched):
     """But not if another file was put in its place."""

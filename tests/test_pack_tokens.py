@@ -322,6 +322,34 @@ def test_errors(run_tool, tmp_path, trained, args, status, said):  # noqa: F811
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good", "ipadic"]
 
 
+def test_the_tokenizer_is_the_one_that_transformers_makes(run_tool, tmp_path):
+    """It makes a fast tokenizer anew, by the settings in tokenizer_config.json, not by tokenizer.json alone."""
+    import transformers
+
+    pieces = [*tokenizer_folder.SPECIAL, "が", "か", "##が", "##か", "い", "##い", "ab", "Ab"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
+    made = transformers.BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt"), do_lower_case=True)
+    made.save_pretrained(tmp_path / "tok")
+    path = tmp_path / "tok/tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"do_lower_case": False}))
+    lines = ["Ab が", "ab がい", "[MASK] が"]
+    run_tool("pack-tokens", "--tokenizer", tmp_path / "tok", tmp_path / "s", stdin="\n".join(lines))
+    shard = Shard(tmp_path / "s")
+    words = tokenizer_folder.load(str(tmp_path / "tok"))
+    for i, line in enumerate(lines):
+        want = words(line, split_special_tokens=True)["input_ids"]
+        assert shard.tokens[shard.offsets[i] : shard.offsets[i + 1]].tolist() == want, line
+
+
+def test_added_pieces(run_tool, tmp_path, trained):  # noqa: F811
+    """A MeCab tokenizer whose vocab.txt does not have all pieces: their ids would be none of the model's."""
+    words = tokenizer_folder.load(str(trained["wordpiece"]))
+    words.add_tokens(["硯箱", "青い鳥"])
+    words.save_pretrained(tmp_path / "tok")
+    done = run_tool("pack-tokens", "--tokenizer", tmp_path / "tok", tmp_path / "s", stdin="硯箱\n", status=1)
+    assert "cannot pack text: neither a MeCab tokenizer (unidic_lite, cased, no added tokens)" in done.stderr.decode()
+
+
 # --- show-shard -----------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ stages_in = $(filter $(MIRRORED),$(patsubst $(DATA)/%/manifest.json,%,$(MADE_FRO
 pull: $(addprefix pull/,$(call stages_of,$(PULL_FOR))) ; @:
 $(MIRRORED:%=pull/%): pull/%: $$(addprefix pull/,$$(call stages_in,$$*)) \
     $$(filter-out $$(call manifests,$$(call stages_in,$$*)),$$(call asked,$$*)) \
-    $$(addprefix $(DATA)/.stamps/,$$(STAMP.$$*) $$(SOURCE.$$*) $(if $(MAPPED),maps) mirror) | $(VENV)
+    $$(addprefix $(DATA)/.stamps/,$$(STAMP.$$*) $$(SOURCE.$$*) $(if $(MAPPED),maps) mirror checked) | $(VENV)
 	+@make="$(MAKE) --no-print-directory -f $(ROOT)/Makefile"; \
 	  if $(if $(call asked,$*),$$make -q $(call asked,$*) &&) ! $$make -q $(call manifests,$*); then \
 	    mkdir -p $(dir $(DATA)/$*); \

@@ -21,7 +21,7 @@ ROWS := $(LAST) random-weights bag-of-words $(NAMES)
 RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
 ZERO_SHOT.minimal-pairs := --pairs $(SAMPLE)/minimal-pairs.tsv
 ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
-ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(wildcard $(TASKS)/jsts/valid*.json*)))
+ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(call split,jsts,valid)))
 ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),$(t)))
 MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # For `make curve`, a row per snapshot, MODEL@TOKENS, and after a model's own snapshots the model, if it is finished.
@@ -38,19 +38,20 @@ CURVE_MEASURES := $(foreach row,$(CURVE),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)
 made = $(foreach folder,$(filter $(DATA)/models/%,$(1)),\
   $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json) \
   $(foreach folder,$(filter $(BASELINES),$(1)),$(wildcard $(folder)/config.json $(folder)/*.safetensors))
+$(foreach t,$(ZERO_SHOT),$(eval SETTINGS.eval-zero-shot-$(t) := ZERO_SHOT.$(t)))
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
 $(foreach row,$(sort $(ROWS) $(CURVE)),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS ZERO_SHOT
 SETTINGS.eval-curve := CURVE EVAL_TASKS ZERO_SHOT
 
 $(sort $(MEASURES) $(CURVE_MEASURES)): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
-    $$(lastword $$(ZERO_SHOT.$$(*F))) $(DATA)/.stamps/eval-row-$$(*D) \
+    $$(lastword $$(ZERO_SHOT.$$(*F))) $(DATA)/.stamps/eval-row-$$(*D) $(DATA)/.stamps/eval-zero-shot-$$(*F) \
     | $(VENV) $$(if $$(filter similarity,$$(*F)),$(EVAL_VENV))
 	@mkdir -p $(@D)
 	@eval-mlm --json $(ROW.$(*D)) $(ZERO_SHOT.$(*F)) >$@.part && mv $@.part $@
 
 $(sort $(RESULTS) $(CURVE_RESULTS)): $(DATA)/eval/tasks/%.json: $$(call made,$$(ROW.$$(*D))) \
-    $$(wildcard $(addprefix $(TASKS)/$$(*F)/,train.jsonl train-v*.json valid.jsonl valid-v*.json)) \
+    $$(foreach s,train valid,$$(call split,$$(*F),$$(s))) \
     $(DATA)/.stamps/eval-tasks $(DATA)/.stamps/eval-row-$$(*D) | $(VENV) $(EVAL_VENV)
 	$(call say,finetune $(ROW.$(*D)) $(*F))
 	@mkdir -p $(@D)

@@ -21,6 +21,11 @@ $(foreach m,$(MODELS) $(OWN_MODELS),\
   $(eval RECIPE_SUM.$(m) := $(shell cat $(RECIPE.$(m)) $(CONFIG.$(m)) | cksum)) \
   $(eval SETTINGS.model-$(m) := RECIPE_SUM.$(m) DATASET.$(m) INIT.$(m) TRAIN_SET))
 
+# A checkpoint to go back to is one model's; the others stay as they are (stamps.mk), whatever TRAIN_SET is now.
+FROM_MODEL := $(strip $(foreach m,$(MODELS) $(OWN_MODELS),\
+  $(if $(filter $(DATA)/models/$(m)/% $(DATA)/models/$(m).part/%,$(abspath $(TRAIN_FROM))),$(m))))
+$(if $(TRAIN_FROM),$(if $(FROM_MODEL),,$(error TRAIN_FROM=$(TRAIN_FROM): not in $(DATA)/models/MODEL/checkpoints/)))
+
 no_recipe = train-model-$(1): no recipe of TRAIN_PARAM_JSONS is for $(1)$(if $(filter $(1),$(OWN)),$(comma) and \
   there is no configs/train-$(MODEL)-own.json)
 
@@ -30,10 +35,18 @@ models_of = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m
 # Before the first step: do the settings of all steps fit together? If a goal asks for a model: also its recipe, and
 # those of the models that it continues.
 SETTINGS.steps := TOKENIZER_TYPE VOCAB_SIZE ALPHABET UNIT MAX_SEQ_LENGTH CROP_PAIRS VALIDATION_FRACTION MODEL_LICENSE
-PLANNED := $(sort $(if $(filter all models eval demo-chain,$(GOALS)),$(lastword $(MODELS))) \
+PLANNED := $(sort $(if $(filter all models shards eval demo-chain,$(GOALS)),$(lastword $(MODELS))) \
   $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter train-model-$(DATASET.$(m)),$(GOALS)),$(m))))
 CHECKED := $(DATA)/.stamps/checked $(PLANNED:%=$(DATA)/.stamps/checked-%)
-recipes_until = $(if $(1),$(call recipes_until,$(INIT.$(1))) $(RECIPE.$(1)))
+stages_until = $(if $(1),$(call stages_until,$(INIT.$(1))) $(1))
+AMOUNTS := $(filter CC100_MAX_% JAWIKI_MAX_%,$(VARIABLES)) MAX_SENTENCE_NUM MIN_CHARS MAX_CHARS SORT_MEMORY \
+  TOKENIZER_INPUT_SENTENCES MODEL_DISK PSEUDO_LINES
+SETTINGS.steps += $(AMOUNTS)
+VALIDATION.cc100-ja := CC100_MAX_VALIDATION_SENTENCE_NUM
+VALIDATION.jawiki := JAWIKI_MAX_VALIDATION_SENTENCE_NUM
+$(foreach d,$(sort $(foreach m,$(PLANNED),$(foreach s,$(call stages_until,$(m)),$(DATASET.$(s))))),\
+  $(foreach v,$(or $(VALIDATION.$(d)),VALIDATION_FRACTION),\
+    $(if $(filter 0,$($(v))),$(error $(v)=0: training on $(d) needs text for validation))))
 
 # Files under raw/ that are not datasets: each is reported, and a goal that would use such a dataset ends here.
 CHAIN := all models shards eval demo-chain $(foreach m,$(MODELS),train-model-$(DATASET.$(m)))

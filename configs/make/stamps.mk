@@ -7,7 +7,9 @@
 current = $(call same,$(file <$(DATA)/.stamps/$(1)),$(call settings,$(1)))
 settings = $(foreach v,$(SETTINGS.$(1)),$(v)=$(call hide,$($(v))))
 
+kept = $(and $(TRAIN_FROM),$(filter model-%,$(filter-out model-$(FROM_MODEL),$(1))),$(wildcard $(DATA)/.stamps/$(1)))
+
 .SECONDEXPANSION:
-$(DATA)/.stamps/%: $$(if $$(call current,$$*),,FORCE)
+$(DATA)/.stamps/%: $$(if $$(call current,$$*)$$(call kept,$$*),,FORCE)
 	@mkdir -p $(@D) && printf '%s\n' $(call quote,$(call settings,$*)) >$@.part
 	@$(if $(filter raw-%,$*),$(if $(wildcard $@),,touch -d @0 $@.part &&)) mv $@.part $@

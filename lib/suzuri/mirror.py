@@ -96,6 +96,7 @@ class Mirror:
         try:
             self._get(index, new.part)
             manifest = read_manifest(new.part)
+            self._refuse_other_run(manifest)
             if index["inputs"] and not set(manifest["inputs"].values()) <= self._known_sums(index["inputs"]):
                 raise DataError(f"{self.url}/{self.key}.json", "names a folder that was made from other inputs")
             os.utime(os.path.join(new.part, MANIFEST))  # newer than the other files, as make wants it
@@ -104,6 +105,16 @@ class Mirror:
             raise
         new.finish()
         return _bytes(index["files"])
+
+    def _refuse_other_run(self, there: dict) -> None:
+        """Raise DataError if a model is finished here that was trained with other settings, or for longer."""
+        path = os.path.join(self.folder, MANIFEST)
+        here = read_manifest(self.folder) if os.path.exists(path) else {}
+        if here.get("tool") == TRAINER and there["tool"] == TRAINER:
+            steps = [made["counts"].get("steps", 0) for made in (here, there)]
+            if here["settings"] != there["settings"] or steps[0] > steps[1]:
+                what = f"is finished, with other settings; to take {self.url} instead: make clean-model-"
+                raise DataError(self.folder, what + os.path.basename(self.folder))
 
     def push_checkpoint(self) -> None:
         """Put the newest checkpoint of the unfinished run there, and what it needs to go on; the one before is removed.
@@ -236,7 +247,8 @@ def _is_download(path, settings):
             address = read_manifest(os.path.dirname(path))["settings"]["source"]
         else:
             address = json.loads(_read(f"{path}.json"))["url"]
-        return address.startswith(settings.partition("=")[2].partition(" ")[0])
+        date = settings.partition("JAWIKI_DATE=")[2]
+        return date in address and address.startswith(settings.partition("=")[2].partition(" ")[0])
     return False
 
 

@@ -26,6 +26,7 @@ class Filler:
         self.model = load_or_draw(folder, random_weights=random_weights).eval()
         self.model.set_attn_implementation("sdpa")
         self.tokenizer = load(folder)
+        self.tokenizer.truncation_side = "right"
         self.top_k = min(top_k, len(self.tokenizer))
         self.ids = self.tokenizer.get_vocab()
         if self.tokenizer.mask_token is None:

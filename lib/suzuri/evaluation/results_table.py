@@ -3,6 +3,7 @@
 import math
 import os
 
+from suzuri.errors import DataError
 from suzuri.evaluation.tasks import TASKS, show
 from suzuri.training.metrics import SNAPSHOTS
 
@@ -48,7 +49,14 @@ def table(results: list[dict]) -> list[list[str]]:
 
     A pre-trained model's cell says which of the two baselines it is not above.
     """
-    cells = {(row_of(r), r["task"], metric): found for r in results for metric, found in r["metrics"].items()}
+    cells, models = {}, {}
+    for result in results:
+        for metric, found in result["metrics"].items():
+            key = row_of(result), result["task"], metric
+            if key in cells:
+                two = f"two results of {key[0]} in {key[1]}, of {models[key]} and {result['model']}"
+                raise DataError(two, "the table tells rows apart by the folder's name: rename one")
+            cells[key], models[key] = found, result["model"]
     known = [(t.name, m) for t in TASKS.values() for m in t.metrics]
     columns = sorted(dict.fromkeys(k[1:] for k in cells), key=lambda c: known.index(c) if c in known else len(known))
     rows = [["model", *(f"{task} {metric}" for task, metric in columns)]]

@@ -50,7 +50,7 @@ def find_file(task: Task, folder: str, split: str) -> str | None:
     found = [
         path
         for name in (task.name, f"{task.name}-v*")
-        for file in (f"{split}-v*.json", f"{split}.jsonl")
+        for file in (f"{split}-v*[0-9].json", f"{split}.jsonl")  # not fetch-url's record, FILE.json
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), name, file)))
     ]
     return found[-1] if found else None

@@ -8,7 +8,7 @@ from unicodedata import normalize
 import numpy as np
 
 from suzuri.errors import DataError
-from suzuri.tokenizer.tokenizer_folder import TokenizerFolder
+from suzuri.tokenizer.tokenizer_folder import TokenizerFolder, load
 from suzuri.tokenizer.wordpiece import cut
 from suzuri.tokenizer.words import segment
 
@@ -23,11 +23,11 @@ def encoder(tokenizer: TokenizerFolder) -> Callable[[list[str]], tuple[np.ndarra
     A line's ids are those of `AutoTokenizer(line, split_special_tokens=True, add_special_tokens=False)`.
     """
     if tokenizer.kind == "unigram":
-        return _unigram_encoder(tokenizer.path)
+        return _fast_encoder(tokenizer)
     if tokenizer.kind == "other":
         raise DataError(
             tokenizer.path,
-            "cannot pack text: it is neither a MeCab tokenizer (unidic_lite, cased) nor has it a tokenizer.json",
+            "cannot pack text: neither a MeCab tokenizer (unidic_lite, cased, no added tokens) nor a tokenizer.json",
         )
     make = _char_encoder if tokenizer.kind == "char" else _word_encoder
     return make(tokenizer.ids, tokenizer.special_ids["unk_token"])
@@ -84,10 +84,15 @@ def _char_encoder(ids, unknown):
     return encode
 
 
-def _unigram_encoder(folder):
+def _fast_encoder(tokenizer):
     from tokenizers import Tokenizer
 
-    fast = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    if tokenizer.config.get("tokenizer_class") == "PreTrainedTokenizerFast":
+        fast = Tokenizer.from_file(os.path.join(tokenizer.path, "tokenizer.json"))
+    else:  # transformers makes it anew, by its class and its settings
+        fast = getattr(load(tokenizer.path), "backend_tokenizer", None)
+        if fast is None:
+            raise DataError(tokenizer.path, "cannot pack text: transformers' tokenizer of it is not a fast one")
     fast.no_truncation()
     fast.no_padding()
     fast.encode_special_tokens = True  # a [MASK] spelled out is text

@@ -59,7 +59,7 @@ class TokenizerFolder:
     def pieces(self) -> list[str]:
         """The vocabulary in the order of the ids: index = id."""
         path = os.path.join(self.path, "vocab.txt")
-        if os.path.exists(path):
+        if os.path.exists(path) and self.kind != "unigram":
             # Read as BertJapaneseTokenizer reads it: universal newlines, only the line end removed.
             with open(path, encoding="utf-8") as f:
                 return [line.rstrip("\n") for line in f]
@@ -109,7 +109,7 @@ class TokenizerFolder:
 
     @cached_property
     def kind(self) -> str:
-        """wordpiece, char or unigram; "other" for any other tokenizer (`load` loads it; it cannot be packed)."""
+        """wordpiece, char or unigram (any with a tokenizer.json); "other": `load` loads it; it cannot pack text."""
         if self.config.get("tokenizer_class") != "BertJapaneseTokenizer":
             return "unigram" if os.path.exists(os.path.join(self.path, "tokenizer.json")) else "other"
         mecab = self.config.get("mecab_kwargs") or {}
@@ -121,9 +121,20 @@ class TokenizerFolder:
             and mecab.get("mecab_dic", "unidic_lite") == "unidic_lite"
             and not mecab.get("mecab_option")
             and mecab.get("normalize_text", True)
+            and not self._has_added_pieces()
         )
         kinds = {"wordpiece": "wordpiece", "character": "char"}
         return kinds.get(self.config.get("subword_tokenizer_type", "wordpiece"), "other") if ours else "other"
+
+    def _has_added_pieces(self):
+        """Whether there are pieces beyond those of vocab.txt, as add_tokens() of transformers makes them."""
+        added, vocab = (os.path.join(self.path, name) for name in ("added_tokens.json", "vocab.txt"))
+        ids = [*map(int, self.config.get("added_tokens_decoder") or ())]
+        ids += _read_json(added).values() if os.path.exists(added) else ()
+        if not ids or not os.path.exists(vocab):
+            return False
+        with open(vocab, "rb") as f:
+            return max(ids) >= sum(1 for _ in f)
 
     @cached_property
     def max_seq_length(self) -> int:
@@ -154,10 +165,11 @@ class TokenizerFolder:
 
 
 def planned_tokenizer(kind: str, size: int) -> TokenizerFolder:
-    """A tokenizer of `size` pieces that is not trained yet: its pieces mean nothing, but there are as many."""
+    """A tokenizer of at most `size` pieces that is not trained yet: which ones, and how many, is not known."""
     tokenizer = TokenizerFolder("tokenizer")
     mark = "##" if kind == "wordpiece" else ""
     tokenizer.config, tokenizer.pieces = {}, [*SPECIAL, *UNUSED, *(f"{mark}{i}" for i in range(size - 15))]
+    tokenizer.model_config = {key: n for key, n in tokenizer.model_config.items() if key != "vocab_size"}
     return tokenizer
 
 

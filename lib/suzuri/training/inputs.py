@@ -168,11 +168,11 @@ def check_before_packing(
     `recipes` are trained in order, each from the model of the one before, by a tokenizer of type `kind` with
     `vocab_size` pieces, on sequences of up to `longest` tokens. A model that is loaded is not checked.
     """
-    tokenizer, model = planned_tokenizer(kind, vocab_size), None
+    tokenizer = planned_tokenizer(kind, vocab_size)
     for path in recipes:
         recipe, of_model = read_recipe(path, overrides)
         check_lengths(path, recipe, longest, tokenizer.pieces)
-        if model is None and not recipe["model_name_or_path"]:
+        if path == recipes[0] and not recipe["model_name_or_path"]:
             model, _ = initial_model(path, recipe, of_model, tokenizer, None, [])
             check_isolation(model, recipe["model_config_file"])
             check_positions(path, model, longest)
