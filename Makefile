@@ -341,7 +341,7 @@ TRAIN := $(if $(STARTER),$(STARTER) $(BIN)/)train-mlm
 # train-mlm continues a run that was stopped, and leaves a finished model as it is (hence the touch).
 $(patsubst %,$(DATA)/models/%/manifest.json,$(MODELS) $(OWN_MODELS)): $(DATA)/models/%/manifest.json: \
     $(DATA)/shards/$$(DATASET.$$*)/manifest.json $(DATA)/tokenizer/manifest.json $(DATA)/.stamps/model-% \
-    $$(addsuffix /manifest.json,$$(addprefix $(DATA)/models/,$$(INIT.$$*))) | $(VENV)
+    $$(addsuffix /manifest.json,$$(addprefix $(DATA)/models/,$$(INIT.$$*))) $$(call base_files,$$*) | $(VENV)
 	$(call say,train-model-$(DATASET.$*): models/$*)
 	$(call disk,"models/$*") --need $(MODEL_DISK) $(DATA)/models
 	@mkdir -p $(DATA)/models

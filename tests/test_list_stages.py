@@ -49,6 +49,16 @@ def refusal(run_tool, *args):
     return line
 
 
+def test_a_model_that_begins_with_a_folder(stages, folder):
+    """The folder is relative to the recipe; what the training begins with is what make compares."""
+    tmp_path, write = folder
+    keys = {"model_config_file": None, "model_name_or_path": "base"}
+    first, second = write("train-a-jawiki.json", **keys), write("train-b-jawiki.json", **keys)
+    assert [values["BASE"] for *_, values in stages(f"{first}:{second}", *SOURCES)] == ["", ""]
+    (tmp_path / "base").mkdir()
+    assert [values["BASE"] for *_, values in stages(f"{first}:{second}", *SOURCES)] == [f"{tmp_path}/base", ""]
+
+
 def test_each_model_continues_the_one_before(stages, folder):
     _, write = folder
     first, second, third = write("train-a-jawiki.json"), write("train-b-cc100-ja.json"), write("train-c-jawiki.json")

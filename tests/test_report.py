@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import unicodedata
 import warnings
 import xml.etree.ElementTree as ET
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 pytest.importorskip("jinja2", reason="needs configs/requirements-eval.txt")
 pytest.importorskip("matplotlib", reason="needs configs/requirements-eval.txt")
 
-from suzuri.report import data_reader, formats, page, plots
+from suzuri.report import data_reader, formats, model_sections, page, plots
 from suzuri.report.model_sections import CURVES, task_curves
 from suzuri.report.sections import all_sections
 from suzuri.shards import shard_file
@@ -642,3 +643,19 @@ def test_terminal_twin_has_no_pictures_and_no_wide_lines_of_padding(markdown):
     assert "![" not in markdown and "data:" not in markdown and "<img" not in markdown
     assert not re.search(r" {70}", markdown)
     assert all(unicodedata.category(c) != "Cc" for c in markdown.replace("\n", ""))
+
+
+def test_results_that_are_older_than_their_model(tmp_path):
+    for name in ("m", "n"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "manifest.json").write_text("{}")
+    (tmp_path / "eval/tasks/n").mkdir(parents=True)
+    (tmp_path / "eval/m.json").write_text('{"loss": 1.0}')
+    (tmp_path / "eval/tasks/n/jsts.json").write_text(json.dumps({"task": "jsts", "model": f"{tmp_path}/models/n"}))
+    assert data_reader.evaluations(str(tmp_path))[1] == []
+    later = time.time() + 60
+    for name in ("m", "n"):
+        os.utime(tmp_path / "models" / name / "manifest.json", (later, later))
+    assert data_reader.evaluations(str(tmp_path)) == ({}, ["m", "tasks/n/jsts"])
+    (_, said), *_ = model_sections.evaluation_blocks(str(tmp_path))
+    assert said == "m: older than its model: make eval."

@@ -133,7 +133,8 @@ def test_finished_has_nothing_to_do_and_can_be_extended(finished, tmp_path):
     copy = tmp_path / "copy"
     args = [str(a).replace(str(finished[0]), str(copy)) for a in make_inputs(copy)]
     before = weights(copy / "out")
-    assert "all 12 steps are done" in run(*args) and weights(copy / "out") == before
+    assert "all 12 steps are done; raise" in run(*args) and weights(copy / "out") == before
+    assert "all 9 steps are done, of 12; raise" in run(*args, "--set", "max_steps=9")
     stderr = run(*args, "--set", "max_steps=16")
     assert "continues after step 12 of 16" in stderr and weights(copy / "out") != before
     jump = r"the learning rate jumps from 8.33e-04 to 2.50e-03, because the run now has 16 steps instead of 12"

@@ -1,7 +1,8 @@
 # The stages of training: the models, each with its recipe, dataset and predecessor.
 #
 # list-stages reads the recipes and prints make's assignments: MODELS and OWN_MODELS; for each model M RECIPE.M,
-# DATASET.M, INIT.M (the model that M continues, if any) and CONFIG.M (its model_config_file, if any).
+# DATASET.M, INIT.M (the model that M continues, if any), BASE.M (the folder that its recipe names as model_name_or_path)
+# and CONFIG.M (its model_config_file, if any).
 
 MODELS :=
 OWN_MODELS :=
@@ -25,6 +26,9 @@ $(foreach m,$(MODELS) $(OWN_MODELS),\
 FROM_MODEL := $(strip $(foreach m,$(MODELS) $(OWN_MODELS),\
   $(if $(filter $(DATA)/models/$(m)/% $(DATA)/models/$(m).part/%,$(abspath $(TRAIN_FROM))),$(m))))
 $(if $(TRAIN_FROM),$(if $(FROM_MODEL),,$(error TRAIN_FROM=$(TRAIN_FROM): not in $(DATA)/models/MODEL/checkpoints/)))
+
+# $(call base_files,MODEL): the files of the folder that its training begins with.
+base_files = $(foreach folder,$(BASE.$(1)),$(or $(wildcard $(folder)/manifest.json),$(wildcard $(folder)/*.*)))
 
 no_recipe = train-model-$(1): no recipe of TRAIN_PARAM_JSONS is for $(1)$(if $(filter $(1),$(OWN)),$(comma) and \
   there is no configs/train-$(MODEL)-own.json)

@@ -142,10 +142,19 @@ def read_object(path: str) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def evaluations(data: str) -> dict[str, dict]:
-    """{path without .json: object} of the JSON files in DATA/eval and its folders."""
-    room = Path(data, "eval")
-    return {str(path.relative_to(room).with_suffix("")): read_object(path) for path in sorted(room.rglob("*.json"))}
+def evaluations(data: str) -> tuple[dict[str, dict], list[str]]:
+    """({path without .json: object} of the JSON files in DATA/eval and its folders, the paths of those that are older
+    than their model).
+    """
+    room, found, old = Path(data, "eval"), {}, []
+    for path in sorted(room.rglob("*.json")):
+        name, result = str(path.relative_to(room).with_suffix("")), read_object(path)
+        made = Path(str(result.get("model") or Path(data, "models", name)), MANIFEST)
+        if made.is_file() and made.stat().st_mtime > path.stat().st_mtime:
+            old.append(name)
+        else:
+            found[name] = result
+    return found, old
 
 
 def sources(data: str) -> list[tuple]:

@@ -67,12 +67,12 @@ def fill_mask_blocks(data: str, lines: list[str], top: int = 5) -> list:
 
 def evaluation_blocks(data: str) -> list:
     """The results that eval-mlm and finetune wrote into DATA/eval."""
-    found = data_reader.evaluations(data)
+    found, old = data_reader.evaluations(data)
+    blocks = [("missing", f"{name}: older than its model: make eval.") for name in old]
     if not found:
-        return [("missing", "No evaluation yet: make eval.")]
+        return [*blocks, ("missing", "No evaluation yet: make eval.")]
     masked = {name: result for name, result in found.items() if "loss" in result}
     tasks = [result for result in found.values() if "task" in result]
-    blocks = []
     if masked:
         columns = {
             name: {key.replace("_", " "): value for key, value in result.items() if isinstance(value, int | float)}

@@ -17,7 +17,7 @@ from suzuri.tokenizer.wordpiece import continues_word
 from suzuri.training.masking import IGNORED, Masker
 from suzuri.training.model import check_isolation, load_model, max_length, new_model, set_dropout, unknown_keys
 from suzuri.training.output_folder import weights_sha256
-from suzuri.training.recipe import RESUMABLE, find_file, read_recipe, total_steps
+from suzuri.training.recipe import RESUMABLE, find_file, find_model, read_recipe, total_steps
 from suzuri.training.schedule import mlm_probability, warmup_steps
 from suzuri.training.token_axis import TokenAxis
 from suzuri.training.validation import masked_batches
@@ -229,9 +229,7 @@ def initial_model(
     if init and recipe["model_name_or_path"]:
         remarks.append(f"{recipe_path}: model_name_or_path has no effect: the model is the one in {init}")
     if origin:
-        if not init and not os.path.isabs(origin):
-            beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), origin)
-            origin = beside if os.path.isdir(beside) else origin
+        origin = init or find_model(origin, recipe_path)
         model = load_model(origin, tokenizer, remarks=remarks)
         for key, value in overrides.items():
             if getattr(model.config, key, None) != value:

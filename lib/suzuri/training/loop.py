@@ -54,7 +54,9 @@ class TrainingLoop:
         """Train to the end; returns the exit status, 0. After one of SIGNALS it is 128 + the signal's number."""
         if self.ranks.of_first(self.ranks.is_first and self.folder.is_finished()):
             if self.ranks.is_first:
-                note(f"{self.folder.output}: all {self.inputs.steps:,} steps are done; raise max_steps to extend it")
+                done, wanted = self.folder.finished_steps, self.inputs.steps
+                more = f", of {done:,}" if done > wanted else ""
+                note(f"{self.folder.output}: all {wanted:,} steps are done{more}; raise max_steps to extend it")
                 if self.license:
                     note("--license has no effect on a finished model; its card is README.md")
                 self.folder.touch()

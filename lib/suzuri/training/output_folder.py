@@ -87,6 +87,7 @@ class OutputFolder:
         self.new = NewFolder(output, self.inputs)
         self.output, self.part = self.new.path, self.new.part
         self.start_from = start_from
+        self.finished_steps = 0  # of OUTPUT
         self.changes: list[dict] = []  # of settings: [{"after step": …, "changed": {setting: [before, now]}}, …]
         self.settings, self.steps = json.loads(json.dumps(settings)), steps
         self.checkpoints = os.path.join(self.part, CHECKPOINTS)
@@ -102,7 +103,8 @@ class OutputFolder:
             return False
         self.refuse_other_checkpoint(os.path.join(self.output, CHECKPOINTS), manifest["settings"].get("changes", []))
         self.refuse_changes(manifest["settings"], self.output)
-        return manifest["counts"]["steps"] >= self.steps
+        self.finished_steps = manifest["counts"]["steps"]
+        return self.finished_steps >= self.steps
 
     def touch(self) -> None:
         """Make OUTPUT newer than its inputs, so that make has nothing left to do."""

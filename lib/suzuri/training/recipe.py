@@ -232,6 +232,12 @@ def find_file(path: str, recipe_path: str) -> str:
     raise DataError(recipe_path, f"{path!r} is neither a file beside the recipe nor one in the current directory")
 
 
+def find_model(name: str, recipe_path: str) -> str:
+    """A model_name_or_path: the folder relative to the recipe's, if there is one, or else as it is."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(recipe_path)), name)
+    return beside if not os.path.isabs(name) and os.path.isdir(beside) else name
+
+
 def total_steps(recipe: dict[str, Any], num_chunks: int) -> int:
     """Optimizer steps of the whole run; an epoch visits each of the `num_chunks` chunks of the token axis once."""
     if recipe["max_steps"] is not None:

@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from suzuri.errors import DataError
-from suzuri.training.recipe import find_file, read_recipe
+from suzuri.training.recipe import find_file, find_model, read_recipe
 
 # What make, or the shell of its recipes, would take for something else (configs/make/names.mk): the blank and all of
 # ASCII but letters, digits and + , - . / @ _
@@ -17,6 +17,7 @@ class Stage(NamedTuple):
     recipe: str  # the recipe's path
     dataset: str  # the name of its folder under shards/
     init: str  # the model that it continues; "": from scratch
+    base: str  # the folder of the recipe's model_name_or_path; "": it names none, or one that make cannot follow
     model_config: str  # the path of the recipe's model_config_file; "": the recipe names none
 
 
@@ -80,4 +81,6 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
     for name in (path, config):
         if unfit := UNFIT.search(name):
             raise DataError(name, f"make cannot work with a path that has {unfit[0]!r} in it")
-    return Stage(model, path, dataset, init, config)
+    base = find_model(recipe["model_name_or_path"], path) if recipe["model_name_or_path"] and not init else ""
+    base = "" if UNFIT.search(base) or not os.path.isdir(base) else base
+    return Stage(model, path, dataset, init, base, config)
