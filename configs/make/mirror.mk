@@ -30,7 +30,8 @@ $(foreach d,$(DATASETS),\
   $(eval STAMP.text/$(d) := text-$(d)) $(eval MADE_FROM.text/$(d) := $(RAW.$(d):%/jawiki=%/jawiki/manifest.json)) \
   $(eval STAMP.shards/$(d) := shards) $(eval MADE_FROM.shards/$(d) := $(call manifests,text/$(d) tokenizer)))
 $(foreach m,$(MODELS) $(OWN_MODELS),$(eval STAMP.models/$(m) := model-$(m)) $(eval MADE_FROM.models/$(m) := \
-  $(RECIPE.$(m)) $(CONFIG.$(m)) $(call base_files,$(m)) $(call manifests,shards/$(DATASET.$(m)) tokenizer $(INIT.$(m):%=models/%))))
+  $(RECIPE.$(m)) $(CONFIG.$(m)) $(call base_files,$(m)) \
+  $(call manifests,shards/$(DATASET.$(m)) tokenizer $(INIT.$(m):%=models/%))))
 
 # $(call mirror-stage,ACTION,STAGE)
 mirror-stage = mirror-stage --settings $(DATA)/.stamps/$(STAMP.$(2)) $(MADE_FROM.$(2):%=--input %) \
