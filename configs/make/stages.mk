@@ -1,8 +1,8 @@
 # The stages of training: the models, each with its recipe, dataset and predecessor.
 #
 # list-stages reads the recipes and prints make's assignments: MODELS and OWN_MODELS; for each model M RECIPE.M,
-# DATASET.M, INIT.M (the model that M continues, if any), BASE.M (the folder that its recipe names as model_name_or_path)
-# and CONFIG.M (its model_config_file, if any).
+# DATASET.M, INIT.M (the model that M continues, if any), BASE.M (the folder that its recipe names as
+# model_name_or_path) and CONFIG.M (its model_config_file, if any).
 
 MODELS :=
 OWN_MODELS :=
