@@ -511,6 +511,7 @@ def test_the_curve_has_a_row_per_snapshot_and_per_model(tmp_path):
     planned = make("-n", "curve", *row).stdout
     assert f"eval-mlm --json {tmp_path}/models/demo-jawiki/snapshots/000003000000 --pairs" in planned
     assert "train-mlm" not in planned
+    make(tmp_path / ".stamps/eval-zero-shot-minimal-pairs", *row)
     for result in tmp_path.glob("eval/tasks/*/minimal-pairs.json"):
         make(tmp_path / f".stamps/eval-row-{result.parent.name}", *row)
         os.utime(result)  # now it is newer than what it depends on

@@ -507,7 +507,7 @@ def recipe(**keys):
     [
         (other_tokenizer, "packed with tokenizer_sha256"),
         (larger_vocabulary, "vocab_size is 50, but 99"),
-        (long_sequences, "sequences of up to 60 tokens, the model takes 37; pack with a smaller --max-seq-length"),
+        (long_sequences, "sequences have up to 60 tokens, the model takes 37; pack with a smaller --max-seq-length"),
         (another_length, "valid.safetensors: packed with max_seq_length 36, not 37; pack the text again (make shards)"),
         (another_unit, "train-001.safetensors: packed with unit document, not line; pack the text again (make shards)"),
         (truncated_shard, "cut short"),
