@@ -23,8 +23,9 @@ $(foreach m,$(MODELS) $(OWN_MODELS),\
   $(eval SETTINGS.model-$(m) := RECIPE_SUM.$(m) DATASET.$(m) INIT.$(m) TRAIN_SET))
 
 # A checkpoint to go back to is one model's; the others stay as they are (stamps.mk), whatever TRAIN_SET is now.
-FROM_MODEL := $(strip $(foreach m,$(MODELS) $(OWN_MODELS),\
-  $(if $(filter $(DATA)/models/$(m)/% $(DATA)/models/$(m).part/%,$(abspath $(TRAIN_FROM))),$(m))))
+above = $(patsubst %/,%,$(dir $(1)))
+FROM_MODEL := $(filter $(MODELS) $(OWN_MODELS),\
+  $(patsubst %.part,%,$(notdir $(call above,$(call above,$(abspath $(TRAIN_FROM)))))))
 $(if $(TRAIN_FROM),$(if $(FROM_MODEL),,$(error TRAIN_FROM=$(TRAIN_FROM): not in $(DATA)/models/MODEL/checkpoints/)))
 
 # $(call base_files,MODEL): the files of the folder that its training begins with.
@@ -39,7 +40,7 @@ models_of = $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter $(1),$(DATASET.$(m
 # Before the first step: do the settings of all steps fit together? If a goal asks for a model: also its recipe, and
 # those of the models that it continues.
 SETTINGS.steps := TOKENIZER_TYPE VOCAB_SIZE ALPHABET UNIT MAX_SEQ_LENGTH CROP_PAIRS VALIDATION_FRACTION MODEL_LICENSE
-PLANNED := $(sort $(if $(filter all models shards eval demo-chain,$(GOALS)),$(lastword $(MODELS))) \
+PLANNED := $(sort $(if $(filter all models eval demo-chain,$(GOALS)),$(lastword $(MODELS))) \
   $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter train-model-$(DATASET.$(m)),$(GOALS)),$(m))))
 CHECKED := $(DATA)/.stamps/checked $(PLANNED:%=$(DATA)/.stamps/checked-%)
 stages_until = $(if $(1),$(call stages_until,$(INIT.$(1))) $(1))
