@@ -89,7 +89,7 @@ JGLUE_URL ?= https://raw.githubusercontent.com/yahoojapan/JGLUE/main/datasets
 JBLIMP_URL ?= https://raw.githubusercontent.com/osekilab/JBLiMP/main/data
 TASKS ?= $(DATA)/raw/tasks#                     a folder of TASK/train.jsonl or TASK/train-v1.3.json, and valid likewise
 # Which of them it is fine-tuned on: those with training data.
-EVAL_TASKS ?= $(foreach t,jsts jnli jsick jsquad jcommonsenseqa ner,$(if $(call split,$(t),train),$(t)))
+EVAL_TASKS ?= $(foreach t,$(KNOWN_TASKS),$(if $(call split,$(t),train),$(t)))
 BASELINES ?=#                                   Hugging Face folders for more rows of the table
 SEEDS ?= 3#                                     fine-tunings per task
 FINETUNE ?=#                                    more options for finetune
@@ -128,7 +128,7 @@ SETTINGS.sample := SAMPLE_SUM
 sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
 # A file on this machine, or one in a folder, is fetched again when it is newer than its copy.
 local = $(if $(call unfit,$(1:file://%=%))$(filter $(DATA)/raw/sample/%,$(1)),,\
-  $(filter-out %/.,$(wildcard $(addprefix $(1:file://%=%),/*.gz /*.bz2) $(filter-out %/,$(1:file://%=%)))))
+  $(wildcard $(1:file://%=%) $(addprefix $(1:file://%=%),/*.gz /*.bz2)))
 of_source = $(foreach of,sampled local,$(call $(of),$(1)))
 streamed = $(if $(STREAM),$(call of_source,$(1)))
 $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)

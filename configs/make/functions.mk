@@ -20,6 +20,7 @@ equal = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
 # A URL without user:password@, to be shown or kept.
 hide = $(if $(and $(findstring ://,$(1)),$(findstring @,$(1))),$(shell \
   printf %s $(call quote,$(1)) | sed "s,//[^/]*@,//,"),$(1))
+KNOWN_TASKS := jsts jnli jsick jsquad jcommonsenseqa ner
 # $(call split,TASK,train|valid): the files of a task, JGLUE's or JSON lines; fetch-url's record, FILE.json, is not one.
 split = $(wildcard $(addprefix $(TASKS)/$(1)/$(2),.jsonl -v*[0-9].json))
 say = @echo $(call quote,== $(1)) >&2

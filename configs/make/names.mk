@@ -31,5 +31,5 @@ $(foreach v,$(filter-out $(LISTS) $(QUOTED),$(VARIABLES) SUZURI_PYTHON),$(call r
 $(foreach v,$(LISTS),$(foreach word,$(subst :, ,$($(v))),$(call refuse_unfit,$(v): ,$(word))))
 $(foreach v,$(QUOTED),$(if $(findstring $(newline),$($(v))),$(call refuse_unfit,$(v)=,$($(v)))))
 $(foreach v,$(NUMBERS),$(if $(or $(call digits,$($(v))),$(if $($(v)),,none)),$(error $(v)=$($(v)): not a number)))
-$(foreach v,$(NUMBERS),$(if $(filter 0 00,$($(v))),$(error $(v)=$($(v)): at least 1)))
+$(foreach v,$(NUMBERS),$(if $(subst 0,,$($(v))),,$(error $(v)=$($(v)): at least 1)))
 endef

@@ -8,8 +8,8 @@ ROW.$(LAST) := $(DATA)/models/$(LAST)
 ROW.random-weights := --random-weights $(DATA)/models/$(LAST)
 ROW.bag-of-words := bag-of-words
 NAMES := $(notdir $(abspath $(BASELINES)))
-$(foreach task,$(filter-out jsts jnli jsick jsquad jcommonsenseqa ner,$(EVAL_TASKS)),\
-  $(error EVAL_TASKS: $(task): not one of jsts jnli jsick jsquad jcommonsenseqa ner))
+$(foreach task,$(filter-out $(KNOWN_TASKS),$(EVAL_TASKS)),\
+  $(error EVAL_TASKS: $(task): not one of $(KNOWN_TASKS)))
 $(foreach folder,$(BASELINES),$(if $(wildcard $(folder)/config.json),,\
   $(error BASELINES: $(folder): not a model folder (it has no config.json))))
 $(if $(filter-out $(words $(sort $(NAMES))),$(words $(NAMES))),\

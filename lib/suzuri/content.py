@@ -1,4 +1,4 @@
-"""The kind of some bytes: UTF-8 text, text in another encoding, packed data, or a document of another format."""
+"""Kinds of content: UTF-8 text, text in another encoding, packed data, documents of other formats."""
 
 import re
 

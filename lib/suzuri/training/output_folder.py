@@ -55,8 +55,8 @@ def trained_with(folder: str) -> str | None:
     snapshots, run = os.path.split(os.path.realpath(folder))[0], os.path.join(folder, "..", "..")
     if os.path.basename(snapshots) != SNAPSHOTS:
         return None
-    settings = os.path.join(run, CHECKPOINTS, SETTINGS)  # of a run that is not finished
-    return trained_with(run) if not os.path.exists(settings) else read_json(settings).get("tokenizer")
+    settings = os.path.join(run, CHECKPOINTS, SETTINGS)  # there before the run is finished, too
+    return read_json(settings).get("tokenizer") if os.path.exists(settings) else trained_with(run)
 
 
 def write_model(model: PreTrainedModel, tokenizer: str, folder: str) -> None:
