@@ -23,6 +23,7 @@ from suzuri.progress import note
 # Mount options and file systems with which flock(2) keeps out this machine's processes alone: nfs(5), lustre's
 # mount.lustre(8), cifs's mount.cifs(8); BeeGFS by its default (tuneUseGlobalFileLocks), sshfs always.
 LOCAL = {"nolock", "local_lock=all", "local_lock=flock", "localflock", "nobrl", "beegfs", "fuse.sshfs"}
+HANDLED = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTSTP}
 
 
 def why_local(fd: int, mounts: str = "/proc/self/mountinfo") -> str:
@@ -84,13 +85,13 @@ def run_locked(path: str, command: list[str], wait: float, parent: int | None = 
     if os.getppid() != parent:
         return 128 + signal.SIGTERM
     _acquire(path, wait)
-    child = subprocess.Popen(
-        command,
-        close_fds=False,
-        process_group=0 if alone else None,
-        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
-    )
-    got = []
+    got, before = [], signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the handlers know the child
+
+    def begin():
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    child = subprocess.Popen(command, close_fds=False, process_group=0 if alone else None, preexec_fn=begin)
 
     def end(signum, frame):
         got.append(signum)
@@ -101,6 +102,7 @@ def run_locked(path: str, command: list[str], wait: float, parent: int | None = 
     signal.signal(signal.SIGINT, end if alone else signal.SIG_IGN)  # in one group, the command has got it already
     if alone:
         signal.signal(signal.SIGTSTP, lambda *_: _pause(child.pid))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = child.wait()
     if status < 0:
         _end_orphans()
