@@ -27,7 +27,8 @@ include $(KNOWN:%=$(ROOT)/configs/%.mk)
 
 DATA ?= $(ROOT)/data#                           where everything is made
 
-JOBS ?= $(shell nproc)#                         programs at a time, and processes of the tools that have --jobs
+# Programs at a time, and processes of the tools that have --jobs.
+JOBS ?= $(shell n=`nproc`; echo $$((n < 512 ? n : 512)))
 SEED ?= 0#                                      seed of the shuffle; training has its own, in the recipe
 # What a sequence holds: a sentence (line), or sentences of one document (document; window: with a [SEP] after each).
 UNIT ?= line
@@ -128,7 +129,7 @@ SETTINGS.sample := SAMPLE_SUM
 sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
 # A file on this machine, or one in a folder, is fetched again when it is newer than its copy.
 local = $(if $(call unfit,$(1:file://%=%))$(filter $(DATA)/raw/sample/%,$(1)),,\
-  $(wildcard $(1:file://%=%) $(addprefix $(1:file://%=%),/*.gz /*.bz2)))
+  $(wildcard $(1:file://%=%) $(addprefix $(1:file://%=%),$(addprefix /*.,bz2 gz xz zst json jsonl ndjson))))
 of_source = $(foreach of,sampled local,$(call $(of),$(1)))
 streamed = $(if $(STREAM),$(call of_source,$(1)))
 $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
@@ -239,7 +240,8 @@ $(foreach d,$(MAPPED),$(MAPS.$(d))): $(MAPS)/%.records: $$(FOLDER.$$(*D))/$$(*F)
 $(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps/text-%
 	@cd $(@D) && for map in * .[!.]*; do \
 	    [ -e $(FOLDER.$*)/"$${map%.records}" ] || rm -f -- "$$map"; done
-	@rm -rf $(DATA)/.stats/$* && touch $@
+	@rm -rf $(DATA)/.stats/$*
+	@$(if $(filter $*,$(OWN)),list-inputs --sizes $(DATA)/raw $* >,touch )$@
 
 $(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/$$(*D)/complete | $(VENV)
 	@mkdir -p $(@D)
@@ -262,7 +264,7 @@ build-dataset-% shards-% train-model-% $(DATA)/text/%/manifest.json:
 	@echo "make: dataset $*: put it at $(DATA)/raw/$*.txt (or .txt.xz, .txt.gz, .txt.bz2, .txt.zst), or" \
 	  "its files in $(DATA)/raw/$*/" >&2; exit 1
 
-TEXT := SEED UNIT MIN_CHARS MAX_CHARS
+TEXT := SEED TEXT_UNIT MIN_CHARS MAX_CHARS
 SETTINGS.text-cc100-ja := $(TEXT) $(if $(STREAM),CC100_JA_URL) \
   $(addprefix CC100_,MAX_SENTENCE_NUM MAX_TRAIN_SENTENCE_NUM MAX_VALIDATION_SENTENCE_NUM NUM_FILES)
 SETTINGS.text-jawiki := $(TEXT) $(if $(STREAM),JAWIKI_URL JAWIKI_DATE) \
@@ -362,7 +364,8 @@ WORKS := $(DATA)/raw/ja.txt.xz $(DATA)/raw/jawiki/manifest.json $(DATA)/tokenize
 # Values that a later step would refuse are refused before the first one.
 $(filter-out $(DATA)/models/%,$(WORKS)) $(foreach d,$(MAPPED),$(MAPS.$(d))): | $(CHECKED)
 $(CHECKED): $(DATA)/.stamps/steps | $(VENV)
-	@check-settings --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --unit $(UNIT) \
+	@check-settings --seed $(SEED) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) --memory $(SORT_MEMORY) \
+	  --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --unit $(UNIT) \
 	  --max-seq-length $(MAX_SEQ_LENGTH) --crop-pairs $(CROP_PAIRS) --valid-fraction $(VALIDATION_FRACTION) \
 	  $(foreach v,$(AMOUNTS),--amount $(v)=$($(v))) \
 	  $(call options,$(MODEL_LICENSE),--license) $(call options,$(TRAIN_SET),--set) \
@@ -397,7 +400,9 @@ $(MODELS:%=$(DATA)/eval/%.json): $(DATA)/eval/%.json: $(DATA)/models/%/manifest.
 	@eval-mlm --json $(<D) $(DATA)/shards/$(DATASET.$*)/valid.safetensors \
 	  --pseudo-perplexity $(PSEUDO_LINES) --text $(DATA)/text/$(DATASET.$*)/valid.txt >$@.part && mv $@.part $@
 
-$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMPLE)/minimal-pairs.tsv
+SETTINGS.eval-demo := MODELS
+$(DATA)/demo.txt: $(MODELS:%=$(DATA)/eval/%.json) $(SAMPLE)/fill-mask.tsv $(SAMPLE)/minimal-pairs.tsv \
+    $(DATA)/.stamps/eval-demo
 	$(call say,compare-models: before training and after each stage$(comma) on sentences that are not in the sample)
 	@compare-models --before --masked $(SAMPLE)/fill-mask.tsv --pairs $(SAMPLE)/minimal-pairs.tsv \
 	  $(MODELS:%=$(DATA)/models/%) >$@.part
@@ -416,8 +421,6 @@ endif
 
 # --- the demo: all of the above, small --------------------------------------------------------------------------------
 
-.PHONY: demo clean-demo
+.PHONY: demo
 demo: | $(VENV)
 	+@$(MAKE) --no-print-directory -f $(ROOT)/Makefile PROFILE=demo DATA=$(DATA)/demo demo-chain
-clean-demo:
-	rm -rf $(DATA)/demo

@@ -96,6 +96,28 @@ def test_the_longest_dataset_wins(stages, folder):
     assert values["DATASET"] == "cc100-ja"
 
 
+def test_a_corpus_does_not_take_the_place_of_a_source(run_tool, folder):
+    """A corpus of your own whose name ends in -jawiki."""
+    args = ["--own", "old-jawiki", folder[1]("train-x-old-jawiki.json"), *SOURCES]
+    error = run_tool("list-stages", *args, status=1).stderr.decode()
+    assert "is for jawiki and for the corpus old-jawiki: rename the corpus" in error
+
+
+def test_settings_that_leave_a_finished_model_as_it_is(stages, folder):
+    """The checksum changes with the recipe, its overrides and its model, but not with how often it is saved."""
+    root, write = folder
+    path = write("train-x-jawiki.json")
+    sums = {}
+    for override in ("seed=0", "save_steps=7", "eval_steps=7", "seed=1", "max_steps=7", "model.hidden_size=7"):
+        ((_, _, values),) = stages("--set", override, path, *SOURCES)
+        sums[override] = values["RECIPE_SUM"]
+    assert sums["seed=0"] == sums["save_steps=7"] == sums["eval_steps=7"]
+    assert len(set(sums.values())) == 4
+    (root / "model.json").write_text('{"hidden_size": 64}')
+    ((_, _, values),) = stages(path, *SOURCES)
+    assert values["RECIPE_SUM"] not in sums.values()
+
+
 def test_an_at_sign_in_a_folder(stages, folder):
     ((_, model, values),) = stages(
         folder[1]("me@home/train-x-jawiki.json", model_config_file="../model.json"), *SOURCES

@@ -462,18 +462,46 @@ def test_cleaning_spares_raw(built, tmp_path):
     data, variables = built
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", data, copy], check=True)
-    mine = [copy / "models/a model from elsewhere/config.json", copy / "text/notes.txt"]
+    others = "demo/raw/poems.txt eval/notes.md models/a.part/x models/web/manifest.json pieces/a text/notes.txt"
+    mine = sorted(copy / name for name in ["models/a model from elsewhere/config.json", *others.split()])
     for path in mine:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text("{}")
+    elsewhere = tmp_path / "disk/jawiki"
+    elsewhere.parent.mkdir()
+    (copy / "text/jawiki").rename(elsewhere)
+    (copy / "text/jawiki").symlink_to(elsewhere)
     said = make("clean", f"DATA={copy}", *variables[1:]).stderr
-    assert "models/a model from elsewhere stays" in said and "text/notes.txt stays" in said
+    for name in ("models/a model from elsewhere", "models/a.part", "text/notes.txt"):
+        assert f"{name}: was not made by a tool of suzuri; it stays" in said
+    assert (copy / "text/jawiki").is_symlink() and not list(elsewhere.iterdir())
+    (copy / "text/jawiki").unlink()
     left = [path for path in copy.rglob("*") if path.is_file() and not path.is_relative_to(copy / "raw")]
     assert sorted(path for path in left if not path.relative_to(copy).parts[0].startswith(".")) == mine
     assert contents(copy, "raw") == contents(data, "raw")
     (copy / "raw/mine.txt").write_text("私の文。\n")
+    (copy / "raw/ja.txt.xz").write_bytes(b"mine, in the place of the download")
     make("clean-raw", f"DATA={copy}", *variables[1:])
-    assert [p.name for p in (copy / "raw").iterdir()] == ["mine.txt"]
+    assert sorted(p.name for p in (copy / "raw").iterdir() if p.suffix != ".json") == ["ja.txt.xz", "mine.txt"]
+
+
+def test_clean_demo(tmp_path):
+    """It waits for the lock of the demo, and what the demo did not make stays."""
+    demo = tmp_path / "demo"
+    make("build-dataset-jawiki", f"DATA={demo}", "PROFILE=demo")
+    (demo / "raw/poems.txt").write_text("私の文。\n")
+    holder = subprocess.Popen([ROOT / "bin/hold-lock", demo / ".lock", "--", "sleep", "600"])
+    wait_for(lambda: (demo / ".lock").read_text().startswith(str(holder.pid)))
+    assert f"process {holder.pid}" in make("clean-demo", f"DATA={tmp_path}", status=2).stderr
+    assert (demo / "text/jawiki/manifest.json").exists()
+    holder.terminate()
+    holder.wait()
+    make("clean-demo", f"DATA={tmp_path}")
+    assert [str(path.relative_to(demo)) for path in demo.rglob("*")] == ["raw", "raw/poems.txt"]
+    (demo / "raw/poems.txt").unlink()
+    make("build-dataset-jawiki", f"DATA={demo}", "PROFILE=demo")
+    make("clean-demo", f"DATA={tmp_path}")
+    assert not demo.exists()
 
 
 def test_goals_follow_one_another(built, tmp_path):

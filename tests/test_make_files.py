@@ -71,7 +71,7 @@ def test_a_corpus_may_have_any_name(tmp_path):
         )
         assert status == 0, err
         assert f"cat-text {tmp_path}/raw/{name}.txt" in out
-        assert f"VALIDATION_FRACTION=0.01 NUM_FILES=2' >{tmp_path}/.stamps/text-{name}.part" in out
+        assert f"VALIDATION_FRACTION=0.01 NUM_FILES=2 SUM.{name}=22' >{tmp_path}/.stamps/text-{name}.part" in out
         assert f"--output {tmp_path}/models/bert-tiny-{name}" in out
 
 
@@ -178,6 +178,16 @@ def test_a_number_is_one():
     for name in ("JOBS", "CC100_NUM_FILES", "JAWIKI_NUM_FILES", "NUM_FILES"):
         for value in ("x", "-1", "1.5", ""):
             assert f"{name}={value}: not a number" in make("all", f"{name}={value}")[2]
+    for given in ("GPUS=0: at least 1", "NUM_FILES=08: begins with 0", "NUM_FILES=1001: at most", "JOBS=600: at most"):
+        assert given in make("all", given.partition(":")[0])[2]
+
+
+def test_docker_all_passes_the_variables_on(tmp_path):
+    _, out, _ = make("-n", "docker-all", "PROFILE=mini", "TRAIN_SET=a=1 b=2", f"DATA={tmp_path}", VOCAB_SIZE="9000")
+    command = " ".join(out.splitlines()[-2:]).split()
+    for given in ("PROFILE='mini'", "TRAIN_SET='a=1", "VOCAB_SIZE='9000'", f"DATA_PATH='{tmp_path}'"):
+        assert given in command
+    assert not [word for word in command if word.startswith(("DATA=", "SEED="))]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,12 @@ def test_a_number_is_one():
         (["PSEUDO_LINES=1oo"], "PSEUDO_LINES: not an amount: '1oo'"),
         (["MODEL_DISK=2Q"], "MODEL_DISK: not an amount: '2Q'"),
         (["NUM_FILES=0"], "NUM_FILES=0: at least 1"),
+        (["SEED=-1"], "--seed: from 0 to 2^64 - 1"),
+        (["SORT_MEMORY=1k"], "--memory: at least 1M"),
+        (["MIN_CHARS=50", "MAX_CHARS=20"], "--max-chars: from --min-chars to 1G"),
+        (["MAX_SENTENCE_NUM=00"], "MAX_SENTENCE_NUM: '00': write 0"),
+        (["MAX_SENTENCE_NUM=0.5"], "MAX_SENTENCE_NUM: not an amount: '0.5'"),
+        (["MAX_SENTENCE_NUM=inf"], "MAX_SENTENCE_NUM: not an amount: 'inf'"),
     ],
 )
 def test_a_value_that_a_later_step_would_refuse(tmp_path, given, said):

@@ -3,6 +3,7 @@
 ifdef SUZURI_PYTHON
   VENV :=
   PYTHON := $(SUZURI_PYTHON)
+  export SUZURI_PYTHON
 else
   VENV := $(ROOT)/.venv/installed.txt
   PYTHON := $(ROOT)/.venv/bin/python

@@ -19,17 +19,21 @@ $(if $(filter -%,$(MAKECMDGOALS)),$(error make $(filter -%,$(MAKECMDGOALS)): a g
 WORK := $(filter-out help help-variables help-tiny-plm,$(MAKECMDGOALS))
 LISTS := TRAIN_PARAM_JSONS EVAL_TASKS BASELINES
 QUOTED := CC100_JA_URL JAWIKI_URL JGLUE_URL JBLIMP_URL MIRROR PIP_ARGS TRAIN_SET FINETUNE LAUNCH TORCHRUN
-NUMBERS := JOBS CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES RANGES
+NUMBERS := JOBS CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES RANGES GPUS SEEDS
 define newline
 
 
 endef
 digits = $(subst 0,,$(subst 1,,$(subst 2,,$(subst 3,,$(subst 4,,$(subst 5,,$(subst 6,,$(subst 7,,$(subst 8,,$(subst \
   9,,$(1)))))))))))
+refuse_more = $(if $(shell [ $($(1)) -le $(2) ] 2>/dev/null || echo more),$(error $(1)=$($(1)): at most $(2)))
 define refuse_unfit_values
 $(foreach v,$(filter-out $(LISTS) $(QUOTED),$(VARIABLES) SUZURI_PYTHON),$(call refuse_unfit,$(v)=,$($(v))))
 $(foreach v,$(LISTS),$(foreach word,$(subst :, ,$($(v))),$(call refuse_unfit,$(v): ,$(word))))
 $(foreach v,$(QUOTED),$(if $(findstring $(newline),$($(v))),$(call refuse_unfit,$(v)=,$($(v)))))
 $(foreach v,$(NUMBERS),$(if $(or $(call digits,$($(v))),$(if $($(v)),,none)),$(error $(v)=$($(v)): not a number)))
 $(foreach v,$(NUMBERS),$(if $(subst 0,,$($(v))),,$(error $(v)=$($(v)): at least 1)))
+$(foreach v,$(NUMBERS),$(if $(filter 0%,$($(v))),$(error $(v)=$($(v)): begins with 0)))
+$(foreach most,512.JOBS 1000.CC100_NUM_FILES 1000.JAWIKI_NUM_FILES 1000.NUM_FILES 4096.RANGES,\
+  $(call refuse_more,$(subst .,,$(suffix $(most))),$(basename $(most))))
 endef

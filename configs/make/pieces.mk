@@ -43,6 +43,8 @@ $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(addprefix $(MAPS)/$(d)/,$(addsuffix 
   $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%.records,$(call shares,$(RANGES)))) \
   $(eval FACTOR.$(d) := $(if $(filter-out %.txt %.jsonl,$(INPUTS.$(d))),15,3)))
 
+$(CHANGED:%=$(MAPS)/%.records): FORCE
+
 # Pieces that are removed are made again only when something else has changed. (Without a name, .SECONDARY would mean
 # all targets.)
 $(foreach d,$(MAPPED),$(eval .SECONDARY: $(MAPS.$(d)) $(RANGES.$(d)) $(MAPS)/$(d)/complete))

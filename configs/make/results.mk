@@ -26,21 +26,28 @@ ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),
 MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # For `make curve`, a row per snapshot, MODEL@TOKENS, and after a model's own snapshots the model, if it is finished.
 SNAPSHOTS := $(sort $(wildcard $(DATA)/models/*/snapshots/*[0-9]))
-$(foreach folder,$(SNAPSHOTS),$(eval ROW.$(subst /snapshots/,@,$(folder:$(DATA)/models/%=%)) := $(folder)))
-EARLY := $(subst /snapshots/,@,$(SNAPSHOTS:$(DATA)/models/%=%))
-FINISHED := $(foreach m,$(MODELS),$(if $(wildcard $(DATA)/models/$(m)/manifest.json),$(m)))
+# Those of a run that is not finished are in MODEL.part, and stay the same when it gets its name.
+snapshot_row = $(subst .part@,@,$(subst /snapshots/,@,$(1:$(DATA)/models/%=%)))
+UNFINISHED := $(foreach folder,$(SNAPSHOTS),$(if $(findstring .part/,$(folder)),$(folder)))
+$(foreach folder,$(UNFINISHED) $(filter-out $(UNFINISHED),$(SNAPSHOTS)),\
+  $(eval ROW.$(call snapshot_row,$(folder)) := $(folder)))
+EARLY := $(sort $(foreach folder,$(SNAPSHOTS),$(call snapshot_row,$(folder))))
+FINISHED := $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(wildcard $(DATA)/models/$(m)/manifest.json),$(m)))
 $(foreach m,$(FINISHED),$(eval ROW.$(m) := $(DATA)/models/$(m)))
-CURVE := $(foreach m,$(MODELS),$(filter $(m)@%,$(EARLY)) $(filter $(m),$(FINISHED)))
-CURVE += $(filter-out $(MODELS:=@%),$(EARLY))
+CURVE := $(foreach m,$(MODELS) $(OWN_MODELS),$(filter $(m)@%,$(EARLY)) $(filter $(m),$(FINISHED)))
+CURVE += $(filter-out $(patsubst %,%@%,$(MODELS) $(OWN_MODELS)),$(EARLY))
 CURVE_RESULTS := $(foreach row,$(CURVE),$(EVAL_TASKS:%=$(DATA)/eval/tasks/$(row)/%.json))
 CURVE_MEASURES := $(foreach row,$(CURVE),$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # The files that are new when the model of a row is: $(call made,--random-weights models/NAME).
-made = $(foreach folder,$(filter $(DATA)/models/%,$(1)),\
+ours = $(filter $(SNAPSHOTS) $(patsubst %,$(DATA)/models/%,$(MODELS) $(OWN_MODELS)),$(1))
+made = $(foreach folder,$(call ours,$(1)),\
   $(folder)/$(if $(filter $(SNAPSHOTS),$(folder)),config,manifest).json) \
   $(foreach folder,$(filter $(BASELINES),$(1)),$(wildcard $(folder)/config.json $(folder)/*.safetensors))
 $(foreach t,$(ZERO_SHOT),$(eval SETTINGS.eval-zero-shot-$(t) := ZERO_SHOT.$(t)))
 SETTINGS.eval-tasks := TASKS SEEDS FINETUNE
 $(foreach row,$(sort $(ROWS) $(CURVE)),$(eval SETTINGS.eval-row-$(row) := ROW.$(row)))
+$(foreach row,$(EARLY),$(eval NAMED.$(row) := $(subst .part/,/,$(ROW.$(row)))) \
+  $(eval SETTINGS.eval-row-$(row) := NAMED.$(row)))
 SETTINGS.eval-table := ROWS EVAL_TASKS ZERO_SHOT
 SETTINGS.eval-curve := CURVE EVAL_TASKS ZERO_SHOT
 
@@ -67,5 +74,5 @@ TABLE.curve := $(CURVE_RESULTS) $(CURVE_MEASURES)
 $(DATA)/eval/tasks.md: $(TABLE.tasks) $(DATA)/.stamps/eval-table
 $(DATA)/eval/curve.md: $(TABLE.curve) $(DATA)/.stamps/eval-curve
 $(DATA)/eval/tasks.md $(DATA)/eval/curve.md: $(DATA)/eval/%.md:
-	@compare-results $(TABLE.$*) >$(@:.md=.tsv)
+	@compare-results $(TABLE.$*) >$(@:.md=.tsv).part && mv $(@:.md=.tsv).part $(@:.md=.tsv)
 	@compare-results --markdown $(TABLE.$*) >$@.part && mv $@.part $@

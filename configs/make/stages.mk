@@ -2,7 +2,7 @@
 #
 # list-stages reads the recipes and prints make's assignments: MODELS and OWN_MODELS; for each model M RECIPE.M,
 # DATASET.M, INIT.M (the model that M continues, if any), BASE.M (the folder that its recipe names as
-# model_name_or_path) and CONFIG.M (its model_config_file, if any).
+# model_name_or_path), CONFIG.M (its model_config_file, if any) and RECIPE_SUM.M (a checksum of the settings).
 
 MODELS :=
 OWN_MODELS :=
@@ -17,10 +17,8 @@ else
   $(if $(filter $(MODEL_GOALS),$(GOALS)),$(error $(STAGES)))
 endif
 
-# A model depends on what its recipe and its model_config_file say, not on the dates of these files.
-$(foreach m,$(MODELS) $(OWN_MODELS),\
-  $(eval RECIPE_SUM.$(m) := $(shell cat $(RECIPE.$(m)) $(CONFIG.$(m)) | cksum)) \
-  $(eval SETTINGS.model-$(m) := RECIPE_SUM.$(m) DATASET.$(m) INIT.$(m) TRAIN_SET))
+# A model depends on what its recipe, its model_config_file and TRAIN_SET say, not on the dates of these files.
+$(foreach m,$(MODELS) $(OWN_MODELS),$(eval SETTINGS.model-$(m) := RECIPE_SUM.$(m) DATASET.$(m) INIT.$(m)))
 
 # A checkpoint to go back to is one model's; the others stay as they are (stamps.mk), whatever TRAIN_SET is now.
 above = $(patsubst %/,%,$(dir $(1)))
@@ -46,7 +44,7 @@ CHECKED := $(DATA)/.stamps/checked $(PLANNED:%=$(DATA)/.stamps/checked-%)
 stages_until = $(if $(1),$(call stages_until,$(INIT.$(1))) $(1))
 AMOUNTS := $(filter CC100_MAX_% JAWIKI_MAX_%,$(VARIABLES)) MAX_SENTENCE_NUM MIN_CHARS MAX_CHARS SORT_MEMORY \
   TOKENIZER_INPUT_SENTENCES MODEL_DISK PSEUDO_LINES
-SETTINGS.steps += $(AMOUNTS)
+SETTINGS.steps += SEED $(AMOUNTS)
 VALIDATION.cc100-ja := CC100_MAX_VALIDATION_SENTENCE_NUM
 VALIDATION.jawiki := JAWIKI_MAX_VALIDATION_SENTENCE_NUM
 $(foreach d,$(sort $(foreach m,$(PLANNED),$(foreach s,$(call stages_until,$(m)),$(DATASET.$(s))))),\

@@ -5,6 +5,7 @@ A tool is a `main(argv) -> None` that is passed to `run`. It imports its heavy m
 """
 
 import argparse
+import decimal
 import json
 import os
 import re
@@ -83,6 +84,26 @@ def add_jobs_option(p: argparse.ArgumentParser, help: str, default: int | None =
     p.add_argument("--jobs", type=jobs, default=default, metavar="N", help=help)
 
 
+MAX_SHARDS = 1000  # their names have three digits
+
+
+def add_shards_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--shards", type=int, default=1, metavar="N", help="train files, up to 1000 (default 1)")
+
+
+def add_seed_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="key of the order, 0 to 2^64 - 1 (default 0)")
+
+
+def add_memory_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--memory", type=size, default=10**9, metavar="SIZE", help="memory to use (default 1G)")
+
+
+def add_length_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--min-chars", type=count, default=10, metavar="N", help="drop what is shorter (default 10)")
+    p.add_argument("--max-chars", type=count, default=1000, metavar="N", help="drop what is longer (default 1000)")
+
+
 def add_stats_option(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--stats", type=check_output, metavar="FILE", help="also write the counts of the summary line to FILE, as JSON"
@@ -141,6 +162,16 @@ def add_license_option(p: argparse.ArgumentParser) -> None:
 def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End with a usage error if a value of the options above does not do."""
     given = vars(args)
+    if not 0 <= given.get("seed", 0) < 2**64:
+        p.error("argument --seed: from 0 to 2^64 - 1")
+    if given.get("memory", 10**6) < 10**6:
+        p.error("argument --memory: at least 1M")
+    if not given.get("min_chars", 0) <= given.get("max_chars", 0) <= 10**9:
+        p.error("argument --max-chars: from --min-chars to 1G")
+    if given.get("max_lines") == 0:
+        p.error("argument --max-lines: at least 1")
+    if not 1 <= given.get("shards", 1) <= MAX_SHARDS:
+        p.error(f"argument --shards: from 1 to {MAX_SHARDS}")
     if given.get("alphabet") == 0:
         p.error("argument --alphabet: at least 1")
     if given.get("vocab_size", 128) < 128:
@@ -159,8 +190,8 @@ def add_retry_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--retries", type=count, default=8, metavar="N", help="give up after N retries without progress (default 8)"
     )
-    seconds = {"type": float, "metavar": "SECONDS"}
-    p.add_argument("--timeout", default=60, **seconds, help="reconnect after this long without data (default 60)")
+    time = {"type": seconds, "metavar": "SECONDS"}
+    p.add_argument("--timeout", default=60, **time, help="reconnect after this long without data (default 60)")
     p.add_argument(
         "--min-rate",
         type=count,
@@ -168,7 +199,7 @@ def add_retry_options(p: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="reconnect after --timeout with fewer bytes per second (default 1k)",
     )
-    p.add_argument("--wait", default=1, **seconds, help="wait before the first retry, then doubled (default 1)")
+    p.add_argument("--wait", default=1, **time, help="wait before the first retry, then doubled (default 1)")
 
 
 def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt") -> None:
@@ -192,6 +223,8 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
         fail(str(e))
     except ModuleNotFoundError as e:
         fail(f"{e.name}: not installed: {install(requirements)}")
+    except UnicodeEncodeError as e:
+        fail(f"{e.object}: is not UTF-8; rename it")
     except UnicodeDecodeError as e:
         fail(f"input: {content.refuse_encoding(e.object, 0, 'iconv -f {} -t UTF-8 <FILE >NEW')}")
     except ImportError as e:
@@ -235,25 +268,47 @@ def summary(
             f.write("\n")
 
 
-def size(text: str) -> int:
-    """'100M' -> 100_000_000 bytes; k M G T are powers of 1000, Ki Mi Gi Ti of 1024."""
+LARGEST = 1 << 62  # of sizes and amounts, so that sums of them fit into 64 bits
+
+
+def scaled(text: str) -> decimal.Decimal:
+    """'1.5M' -> 1500000. Raises ValueError for what is not a number from 0 to LARGEST."""
     units = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
     digits = text.rstrip("kKmMgGtTiIbB")
     unit = text[len(digits) :].lower().removesuffix("b")
     try:
-        return int(float(digits) * units[unit])
-    except (KeyError, ValueError):
+        value = decimal.Decimal(digits) * units[unit]
+    except (KeyError, decimal.InvalidOperation):
+        raise ValueError from None
+    if not (value.is_finite() and 0 <= value <= LARGEST):
+        raise ValueError
+    return value
+
+
+def size(text: str) -> int:
+    """'100M' -> 100_000_000 bytes; k M G T are powers of 1000, Ki Mi Gi Ti of 1024."""
+    try:
+        return int(scaled(text))
+    except ValueError:
         raise argparse.ArgumentTypeError(f"not a size: {text!r} (try 500M or 2G)") from None
 
 
 def count(text: str) -> int:
     """'10M' -> 10_000_000, '1_000' and '1,000' -> 1000: an amount, 0 or more."""
     try:
-        n = size(text.replace(",", "").replace("_", ""))
-    except argparse.ArgumentTypeError:
-        n = -1
-    if n < 0:
-        raise argparse.ArgumentTypeError(f"not an amount: {text!r} (try 1000000 or 1M)")
+        n = scaled(text.replace(",", "").replace("_", ""))
+        if n != int(n):
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not an amount: {text!r} (try 1000000 or 1M)") from None
+    return int(n)
+
+
+def seconds(text: str) -> float:
+    """'0.5' -> 0.5, at most a year."""
+    n = float(text)
+    if not 0 <= n <= 366 * 24 * 3600:
+        raise ValueError
     return n
 
 

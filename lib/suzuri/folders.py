@@ -5,14 +5,15 @@ A tool works in PATH.part/, in which a file .TOOL.part says whose it is. At the 
     PATH.part/{.TOOL.part, manifest.json, …}    the work is done, and PATH/ may still be an earlier result
     PATH.part/{.TOOL.part, …}                   manifest.json, renamed to .TOOL.part
     PATH/{.TOOL.part, …}                        the earlier result, marked in the same way
-    PATH.old.part/{.TOOL.part, …}               then moved aside
+    .PATH.old.part/{.TOOL.part, …}              then moved aside
     PATH/{.TOOL.part, …}                        PATH.part/, renamed
-    PATH/{manifest.json, …}                     .TOOL.part, renamed; PATH.old.part/ is removed
+    PATH/{manifest.json, …}                     .TOOL.part, renamed; .PATH.old.part/ is removed
 
 A kill between any two of these steps is recognised by the next run, and nothing is ever removed without that file.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ from suzuri.environment import TOOL
 from suzuri.errors import DataError
 from suzuri.files import lock, named
 from suzuri.manifest import MANIFEST, read_manifest, record_sums, strangers
+
+MARKER = re.compile(r"\.[a-z-]+\.part")
+ASIDES = ("old", "checkpoint")  # what exists only for a moment: an earlier result, the mirror's copy of a run
 
 
 class NewFolder:
@@ -33,7 +37,7 @@ class NewFolder:
     def __init__(self, path: str, inputs: Iterable[str] = (), tool: str = TOOL):
         self.given, self.tool = os.path.normpath(path), tool
         self.path = os.path.realpath(path) if os.path.islink(self.given) else self.given
-        self.part, self.old = f"{self.path}.part", f"{self.path}.old.part"
+        self.part, self.old = f"{self.path}.part", aside(self.path, "old")
         self.marker = f".{tool}.part"
         self.fd = None  # of PATH.part/ while it is locked
         if os.path.lexists(self.path) and not os.path.isdir(self.path):
@@ -166,6 +170,40 @@ def replacing_folder(path: str, inputs: Iterable[str] = (), unfinished: bool = F
         folder.close()
     else:
         folder.finish()
+
+
+def aside(path: str, what: str) -> str:
+    """A name beside PATH for what exists only for a moment. It is not the PATH.part/ of any other folder."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{what}.part")
+
+
+def remove(path: str) -> bool:
+    """Remove PATH/ and what stopped runs have left beside it, or for a PATH.part only that; returns whether there was
+    anything.
+
+    A PATH that is a link stays, with nothing in it. Raises DataError, before it removes anything, if PATH or PATH.part/
+    holds what no tool made, or if a run works there.
+    """
+    path = os.path.normpath(path)
+    work = os.path.realpath(path) if os.path.islink(path) else path
+    stem = work.removesuffix(".part")
+    names = dict.fromkeys([f"{stem}.part", *(aside(stem, what) for what in ASIDES), work])  # the result last
+    found = [name for name in names if os.path.lexists(name)]
+    for name in reversed(found):
+        held = os.listdir(name) if os.path.isdir(name) and not os.path.islink(name) else None
+        if name == stem and held and MANIFEST in held:
+            refuse_others_folder(name, read_manifest(name)["tool"])
+        elif held is None or os.path.ismount(name) or (held and not any(map(MARKER.fullmatch, held))):
+            raise DataError(name, "was not made by a tool of suzuri")
+    locks = [lock(name, os.O_RDONLY | os.O_DIRECTORY) for name in found]
+    for name in found:
+        for entry in sorted(os.listdir(name), key=lambda entry: bool(MARKER.fullmatch(entry))):
+            _remove(os.path.join(name, entry))
+        if not os.path.islink(path) or name != work:
+            os.rmdir(name)
+    for fd in locks:
+        os.close(fd)
+    return bool(found)
 
 
 def finish(path: str) -> None:

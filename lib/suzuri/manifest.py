@@ -38,6 +38,7 @@ def write_manifest(
     """
     known = known or {}
     name = os.path.abspath(name or folder)
+    refuse_others_manifest(folder)
     outputs = {}
     for file in sorted(files_below(folder) if files is None else files, key=os.path.split):
         if file.split(os.sep)[0] not in (MANIFEST, *unlisted) and not file.endswith(".part"):
@@ -63,6 +64,16 @@ def write_manifest(
         f.write(text)
         if name == os.path.abspath(folder):
             record_sums(folder, text)
+
+
+def refuse_others_manifest(folder: str) -> None:
+    """Raise DataError if FOLDER has another program's manifest.json, which would be replaced."""
+    path = os.path.join(folder, MANIFEST)
+    with suppress(FileNotFoundError, ValueError):
+        with open(path, encoding="utf-8") as f:
+            found = json.load(f)
+        if not (isinstance(found, dict) and str(found.get("format")).startswith("suzuri-")):
+            raise DataError(path, "is not a manifest of suzuri, so it is not replaced; move it away")
 
 
 def record_sums(folder: str, manifest: bytes) -> None:
@@ -127,6 +138,7 @@ def check_inputs(inputs: Iterable[str]) -> None:
     """Raise what write_manifest would raise at the end of the work: inputs that are missing or cannot be recorded."""
     for path in recorded_paths(inputs):
         os.stat(path)
+        path.encode()  # UnicodeEncodeError for a name that is not UTF-8
 
 
 def recorded_sha256(path: str) -> str:
@@ -134,15 +146,20 @@ def recorded_sha256(path: str) -> str:
     if os.path.isdir(path):
         read_manifest(path)
         return sha256(os.path.join(path, MANIFEST))
+    record = download_record(path)
+    return record["sha256"] if record else sha256(path)
+
+
+def download_record(path: str) -> dict | None:
+    """fetch-url's record of a file, PATH.json: {url, size, sha256, …}; None unless it is of the file as it is now."""
     path = os.path.realpath(path)
     try:
         with open(f"{path}.json", encoding="utf-8") as f:
             record = json.load(f)
-        if record["size"] == os.path.getsize(path) and os.path.getmtime(f"{path}.json") >= os.path.getmtime(path):
-            return record["sha256"]
+        fits = record["size"] == os.path.getsize(path) and os.path.getmtime(f"{path}.json") >= os.path.getmtime(path)
+        return record if fits and record["sha256"] and record["url"] else None
     except (FileNotFoundError, KeyError, ValueError, TypeError):
-        pass
-    return sha256(path)
+        return None
 
 
 def read_manifest(folder: str) -> dict:
@@ -222,9 +239,17 @@ def _difference(path, digest, whose):
 
 
 def folders_with_manifest(folder: str) -> Iterator[str]:
-    """FOLDER itself or the folders below it, if they have a manifest.json; unfinished .part folders are left out."""
-    for directory, subfolders, names in os.walk(folder):
+    """FOLDER itself or the folders below it, and those that links lead to, if they have a manifest.json.
+
+    Unfinished .part folders are left out.
+    """
+    seen = set()  # of folders, because links may lead in a circle
+    for directory, subfolders, names in os.walk(folder, followlinks=True):
         subfolders[:] = sorted(d for d in subfolders if not d.endswith(".part"))
+        if (here := os.path.realpath(directory)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(here)
         if MANIFEST in names:
             subfolders.clear()
             yield directory

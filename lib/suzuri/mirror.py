@@ -26,7 +26,7 @@ from contextlib import suppress
 from suzuri import __version__
 from suzuri.errors import DataError, NotFound
 from suzuri.files import JSON_LIMIT, free_space, sha256
-from suzuri.folders import NewFolder
+from suzuri.folders import NewFolder, aside
 from suzuri.manifest import MANIFEST, files_below, read_manifest, recorded_sha256
 from suzuri.object_storage import explained, filesystem, get, put
 from suzuri.progress import note
@@ -121,7 +121,7 @@ class Mirror:
 
         Nothing is done if there is none (any more).
         """
-        frozen, name = f"{self.work}.checkpoint.part", self.newest_checkpoint()
+        frozen, name = aside(self.work, "checkpoint"), self.newest_checkpoint()
         shutil.rmtree(frozen, ignore_errors=True)
         try:
             if name is None or not _freeze(self.part, frozen, name):
@@ -220,6 +220,7 @@ def _freeze(part, frozen, checkpoint):
     grow, and it removes old checkpoints, so that the one that is wanted gets a second name.
     """
     os.makedirs(os.path.join(frozen, CHECKPOINTS))
+    open(os.path.join(frozen, f".{TRAINER}.part"), "w").close()  # whose it is
     try:
         os.link(os.path.join(part, checkpoint), os.path.join(frozen, checkpoint))
         for name in RUN, *LOGS:

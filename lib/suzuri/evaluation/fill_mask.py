@@ -8,6 +8,7 @@ import torch
 from suzuri.errors import DataError
 from suzuri.evaluation.random_weights import load_or_draw
 from suzuri.tokenizer.tokenizer_folder import load
+from suzuri.training.model import max_length
 
 LINES_AT_ONCE = 32
 
@@ -66,7 +67,7 @@ class Filler:
                 return_tensors="pt",
                 padding=True,
                 truncation=True,
-                max_length=min(self.model.config.max_position_embeddings - 2, 512),
+                max_length=max_length(self.model),
                 return_token_type_ids=False,
             )
             masks = inputs["input_ids"] == self.tokenizer.mask_token_id

@@ -7,6 +7,7 @@ import os
 import statistics
 import unicodedata
 
+from suzuri.errors import DataError
 from suzuri.evaluation.fill_mask import Ranked
 from suzuri.evaluation.minimal_pairs import Pair, Passed
 
@@ -20,6 +21,8 @@ def short_names(folders: list[str]) -> list[str]:
     ['cc100-ja', 'jawiki']
     """
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(twice[0], "two models of this name; the table tells them apart by it: rename a folder")
     while len(names) > 1 and all("-" in name for name in names) and len({name.split("-")[0] for name in names}) == 1:
         names = [name.partition("-")[2] for name in names]
     return names

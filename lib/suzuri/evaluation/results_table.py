@@ -29,7 +29,7 @@ def model_of(result: dict) -> tuple[str, int | None]:
     parent, name = os.path.split(os.path.normpath(result["model"]))
     model, folder = os.path.split(parent)
     if folder == SNAPSHOTS and name.isdecimal():
-        return os.path.basename(model), int(name)
+        return os.path.basename(model).removesuffix(".part"), int(name)  # of a run that goes on, or is finished
     return name, None
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -45,13 +46,18 @@ TASKS = {
 }
 
 
+def version(path: str) -> list[int]:
+    """By which files are sorted: v1.9 comes before v1.10."""
+    return [int(number) for number in re.findall("[0-9]+", path)]
+
+
 def find_file(task: Task, folder: str, split: str) -> str | None:
     """The newest file of a split, FOLDER/jsts/train.jsonl or FOLDER/jsts-v1.3/train-v1.3.json."""
     found = [
         path
         for name in (task.name, f"{task.name}-v*")
         for file in (f"{split}-v*[0-9].json", f"{split}.jsonl")  # not fetch-url's record, FILE.json
-        for path in sorted(glob.glob(os.path.join(glob.escape(folder), name, file)))
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), name, file)), key=version)
     ]
     return found[-1] if found else None
 
@@ -99,6 +105,8 @@ def read_file(task: Task, path: str) -> list[dict]:
         raise DataError(where, f"not in the format of {task.name} ({what})") from None
     if not examples:
         raise DataError(path, "has no examples")
+    if task.kind == "classes" and len({type(example["label"]) for example in examples}) > 1:
+        raise DataError(path, "some labels are numbers, others are texts")
     return examples
 
 

@@ -110,10 +110,9 @@ class Model:
 def models(data: str) -> list[Model]:
     """The models, each after the one that it continues."""
     found = {}
-    for folder in sorted(map(str, Path(data, "models").glob("*/"))):
-        name = os.path.basename(folder).removesuffix(".part")
-        # A run in progress is NAME.part; a name with two such endings is a copy that exists only for a moment.
-        if name.endswith((".part", ".old")) or name in found:
+    for folder in sorted(map(str, Path(data, "models").glob("[!.]*/"))):
+        name = os.path.basename(folder).removesuffix(".part")  # that of a run in progress
+        if name.endswith(".part") or name in found:
             continue
         made = None if folder.endswith(".part") else manifest(folder)
         log, inputs = os.path.join(folder, metrics.FILE), made["inputs"] if made else ()
@@ -149,7 +148,8 @@ def evaluations(data: str) -> tuple[dict[str, dict], list[str]]:
     room, found, old = Path(data, "eval"), {}, []
     for path in sorted(room.rglob("*.json")):
         name, result = str(path.relative_to(room).with_suffix("")), read_object(path)
-        made = Path(str(result.get("model") or Path(data, "models", name)), MANIFEST)
+        folder = Path(str(result.get("model") or Path(data, "models", name)))
+        made = next((folder / file for file in (MANIFEST, "config.json") if (folder / file).is_file()), folder)
         if made.is_file() and made.stat().st_mtime > path.stat().st_mtime:
             old.append(name)
         else:

@@ -40,9 +40,10 @@ def all_sections(data: str, seed: int, masked: list[str] = ()) -> list[tuple[str
     for title, blocks in parts.items():
         try:
             found.append((title, blocks()))
-        except (DataError, OSError, UnicodeDecodeError) as e:
-            note(e)
-            found.append((title, [("missing", f"Could not be read: {e}")]))
+        except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:  # files may hold anything
+            why = str(e) if isinstance(e, DataError | OSError) else f"{type(e).__name__}: {e}"
+            note(f"section {title}: {why}")
+            found.append((title, [("missing", f"Could not be read: {why}")]))
     return found
 
 

@@ -8,6 +8,7 @@ import os
 from suzuri import content
 from suzuri.errors import DataError
 from suzuri.files import free_space, is_at, lock, named, unlink_quietly
+from suzuri.manifest import download_record
 from suzuri.progress import note
 from suzuri.sources import http
 from suzuri.streams import write_all
@@ -27,7 +28,7 @@ def download(url: str, path: str, **options) -> dict:
     or a kill, and the next call continues from there (`resumed`: bytes that it found). If that does not give a sound
     file, all is fetched again, once. With `record` (the default), all but `resumed` is kept beside the file as
     PATH.json. `sha256` is checked; the other options are `progress` and those of `http.read`. A link at PATH stays, and
-    its target is made.
+    its target is made. Raises DataError if PATH is there and was not downloaded by this.
     """
     try:
         return _download(url, path, **options)
@@ -45,6 +46,7 @@ def _download(url, path, *, sha256=None, record=True, progress=None, **options):
     exists = os.path.exists
     if record:
         _refuse_others_record(f"{path}.json")
+        _refuse_others_file(path)
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):
         os.rename(f"{path}.json", side)  # killed between the two renames at the end
     with open(lock(part, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as f, named(part):
@@ -132,12 +134,54 @@ def _read_side(side, url):
 
 
 def _refuse_others_record(path):
-    """Raise DataError if the file that would be replaced by a record is not one, whole or damaged."""
+    """Raise DataError if the file in the place of a record is not one, whole or damaged."""
     if os.path.isfile(path) and os.path.getsize(path):
         with open(path, "rb") as f:
             start = f.read(16)
         if start.strip(b"\0") and not start.startswith(RECORD):
             raise DataError(path, "is not a record of fetch-url, which needs the name; move it away")
+
+
+def _refuse_others_file(path):
+    """Raise DataError if PATH, which would be replaced, is not the file that its record describes."""
+    if not _is_ours(path):
+        raise DataError(path, "was not downloaded by fetch-url, so it is not replaced; move it away")
+
+
+def _is_ours(path):
+    """Whether PATH is a download: the file that its record describes, or one with a damaged record; or not there."""
+    return not os.path.exists(path) or download_record(path) is not None or _is_damaged(f"{path}.json")
+
+
+def _is_damaged(record):
+    """Whether a file, a record by its beginning, cannot be read."""
+    try:
+        with open(record, "rb") as f:
+            return not isinstance(json.load(f), dict)
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+
+
+def remove(path: str) -> bool:
+    """Remove a download with its record and what a stopped run has left; returns whether there was anything. A link
+    at PATH stays.
+
+    Raises DataError, before it removes anything, if PATH or PATH.part is not from fetch-url.
+    """
+    given, path = path, os.path.realpath(path)
+    found = [
+        name for name in (path, *(f"{path}.{end}" for end in ("json", "part", "part.json"))) if os.path.exists(name)
+    ]
+    _refuse_others_record(f"{path}.json")
+    if not _is_ours(path):
+        raise DataError(given, "was not made by a tool of suzuri")
+    if f"{path}.part" in found and f"{path}.part.json" not in found and f"{path}.json" not in found:
+        raise DataError(f"{path}.part", "is not the beginning of a download of ours")
+    for name in found:
+        os.unlink(name)
+    return bool(found)
 
 
 def _write_json(path, value):

@@ -17,9 +17,10 @@ UNFIT = re.compile(r"[\x00-*,/:-@\[-^`{-\x7f]|[\ud800-\udfff]")
 
 
 def kind(name: str) -> str | None:
-    """Which of KINDS a file is, by its name: "a.jsonl.gz" -> ".jsonl"; None for other files."""
+    """Which of KINDS a file is, by its name: "a.jsonl.gz" and "a.ndjson" -> ".jsonl"; None for other files."""
     stem, end = os.path.splitext(name.lower())
     found = os.path.splitext(stem)[1] if end in PACKED else end
+    found = ".jsonl" if found == ".ndjson" else found
     return found if found in KINDS and (found != ".parquet" or end == found) else None
 
 

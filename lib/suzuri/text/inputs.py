@@ -11,6 +11,7 @@ from suzuri.progress import note
 from suzuri.sources import archives
 from suzuri.sources.own_folders import kind
 from suzuri.streams import BLOCK, MAX_LINE, LineReader
+from suzuri.text.characters import REMOVED_RUN
 
 try:
     from orjson import loads
@@ -23,13 +24,15 @@ NO_FIELD = object()
 def text_blocks(path: str, field: str | None, max_line: int = MAX_LINE) -> Iterator[bytes]:
     """Blocks of the text of a file; of JSON lines and Parquet, if a `field` is named, the documents in it.
 
+    A `path` of "-" is standard input, with a `field` JSON lines.
+
     Raises DataError as archives.unpacked does, and for records without that field.
     """
-    found = kind(path) if field is not None else None
+    found = None if field is None else ".jsonl" if path == "-" else kind(path)
     if found == ".parquet":
         yield from joined(parquet_values(path, field))
         return
-    with open(path, "rb", buffering=0) as f:
+    with open(0, "rb", 0, closefd=False) if path == "-" else open(path, "rb", 0) as f:
         blocks = archives.unpacked(f, path)
         yield from joined(json_values(blocks, path, field, max_line)) if found == ".jsonl" else blocks
 
@@ -38,11 +41,18 @@ def joined(values: Iterable[list[str]]) -> Iterator[bytes]:
     """Lists of documents -> blocks of text with an empty line between two documents, and none within one."""
     gap = ""
     for texts in values:
-        lines = ([line for line in text.split("\n") if line and not line.isspace()] for text in texts)
+        lines = ([line for line in text.split("\n") if is_seen(line)] for text in texts)
         if documents := ["\n".join(found) for found in lines if found]:
-            text = "".join([gap, "\n\n".join(documents), "\n"]).encode(errors="replace")
+            text = "".join([gap, "\n\n".join(documents), "\n"]).encode(
+                errors="ignore"
+            )  # without halves of surrogate pairs
             yield from (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
             gap = "\n"
+
+
+def is_seen(line: str) -> bool:
+    """Whether a line has more than white space and characters without a visible form."""
+    return bool(line and not line.isspace() and (line.isprintable() or REMOVED_RUN.sub("", line).strip()))
 
 
 def json_values(blocks: Iterable[bytes], path: str, field: str, max_line: int) -> Iterator[list[str]]:
@@ -50,22 +60,25 @@ def json_values(blocks: Iterable[bytes], path: str, field: str, max_line: int) -
 
     A line that is not a JSON object is skipped. Two such lines or more are an error if they are more than 1 in 1,000.
     """
-    lines = broken = 0
+    lines = broken = invalid = 0
     for block in LineReader(max_line, source=iter(blocks), name=path).raw():
         found = []
         for line in io.BytesIO(block):
             lines += 1
             try:
-                record = parse_json(line.removeprefix(b"\xef\xbb\xbf"))[0]
+                record, replaced = parse_json(line.removeprefix(b"\xef\xbb\xbf"))
                 text = record.get(field, NO_FIELD)
             except (ValueError, AttributeError, RecursionError):
                 broken += not line.isspace()
                 continue
+            invalid += replaced
             found += checked(text, record, field, f"{path}: line {lines:,}")
         yield found
     if broken > max(1, lines / 1000) or 0 < broken == lines:
         share = f"{broken:,} of {lines:,} lines are not JSON objects"
         raise DataError(path, f"{share}, more than 1 in 1,000; mend the file")
+    if invalid:
+        note(f"{path}: {invalid:,} invalid bytes replaced")
     if broken:
         note(f"{path}: skipped {broken:,} of {lines:,} lines, which are not JSON objects")
 

@@ -35,20 +35,22 @@ def map_file(
     memory: int,
     wiki: bool = False,
     max_lines: int | None = None,
+    max_line: int = MAX_LINE,
     jobs: int = 1,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Counter:
     """Write the records of a file, its sentences or documents, split, filtered and sorted, to the open file `out`.
 
     The text is in a `field`, or in the articles of a dump of Wikipedia's search index (`wiki`). `max_lines` are for a
-    corpus of one file. Returns the counts, by the phrases that the tools of the single pipe use.
+    corpus of one file; a line of more than `max_line` bytes is an error. Returns the counts, by the phrases that the
+    tools of the single pipe use.
     """
     counts, of_wiki, written = Counter(), Counter(), io.BytesIO()
     documents = DocumentWriter(written)
 
     def blocks():
-        source = article_blocks(path, of_wiki) if wiki else text_blocks(path, field)
-        reader = LineReader(MAX_LINE, source=source, name=path)
+        source = article_blocks(path, of_wiki, max_line) if wiki else text_blocks(path, field, max_line)
+        reader = LineReader(max_line, source=source, name=path)
         lines = (block.data for block in iter(reader.read, None))
         for text, found in ordered_map(partial(split_and_filter, SentenceFilter(min_chars, max_chars)), lines, jobs):
             counts.update(found)
@@ -69,11 +71,11 @@ def map_file(
     return counts
 
 
-def article_blocks(path: str, counts: Counter) -> Iterator[bytes]:
+def article_blocks(path: str, counts: Counter, max_line: int = MAX_LINE) -> Iterator[bytes]:
     """Blocks of the text that extract-wiki makes of a shard of a dump."""
     lines = (
         line
-        for block in LineReader(MAX_LINE, source=text_blocks(path, None), name=path).raw()
+        for block in LineReader(max_line, source=text_blocks(path, None), name=path).raw()
         for line in io.BytesIO(block)
     )
     held, size = [], 0

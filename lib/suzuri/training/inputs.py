@@ -229,6 +229,8 @@ def initial_model(
     if init and recipe["model_name_or_path"]:
         remarks.append(f"{recipe_path}: model_name_or_path has no effect: the model is the one in {init}")
     if origin:
+        if init and not os.path.isdir(init):
+            raise DataError(init, "no such folder; a model on the Hub is the recipe's model_name_or_path")
         origin = init or find_model(origin, recipe_path)
         model = load_model(origin, tokenizer, remarks=remarks)
         for key, value in overrides.items():

@@ -57,6 +57,7 @@ class TrainingLoop:
                 done, wanted = self.folder.finished_steps, self.inputs.steps
                 more = f", of {done:,}" if done > wanted else ""
                 note(f"{self.folder.output}: all {wanted:,} steps are done{more}; raise max_steps to extend it")
+                self.note_missed_snapshots(done)
                 if self.license:
                     note("--license has no effect on a finished model; its card is README.md")
                 self.folder.touch()
@@ -125,6 +126,7 @@ class TrainingLoop:
             if self.ranks.is_first:
                 note(f"continues after step {self.step:,} of {self.inputs.steps:,} ({os.path.basename(path)})")
                 self.note_jump(planned)
+                self.note_missed_snapshots(self.step)
         self.saved_step, self.last_checkpoint, self.saved_at = self.step, path, time.monotonic()
         self.metrics = Metrics(self.folder.part, self.step) if self.ranks.is_first else None
         self.evaluated = self.ranks.of_first(self.metrics and self.metrics.has_evaluation(self.step))
@@ -197,6 +199,11 @@ class TrainingLoop:
                 if log and self.losses:
                     self.log(bar)
         self.save()
+
+    def note_missed_snapshots(self, step: int) -> None:
+        if missed := self.folder.missed_snapshots(self.inputs.tokens(step), self.recipe):
+            amounts = ", ".join(f"{n:,}" for n in missed)
+            note(f"snapshot_tokens: no snapshot at {amounts}: the run was past that when it was asked for")
 
     def snapshot(self) -> None:
         """Keep the model if this step has reached one of snapshot_tokens."""

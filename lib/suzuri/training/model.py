@@ -84,6 +84,8 @@ def load_model(
     except Exception as e:  # of any kind: the folder may hold anything
         raise unusable(where or name, e) from None
     refuse_missing_weights(name, model, loaded["missing_keys"])
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise DataError(name, "some of its weights are not finite numbers: its training has diverged; take another")
     if loaded["missing_keys"] and not encoder_only:
         said = "has no masked-language-model head (it was saved without one)"
         if remarks is None:

@@ -251,6 +251,16 @@ class OutputFolder:
         write_model(model, tokenizer, folder + ".part")
         os.rename(folder + ".part", folder)
 
+    def missed_snapshots(self, tokens: int, recipe: dict[str, Any]) -> list[int]:
+        """Those of snapshot_tokens up to `tokens` of which there is no snapshot: they were set too late."""
+        folders = [os.path.join(folder, SNAPSHOTS) for folder in (self.part, self.output)]
+        kept = [
+            int(name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder) if name.isdecimal()
+        ]
+        step = recipe["batch_tokens"]
+        amounts = [amount for amount in recipe["snapshot_tokens"] if amount <= tokens]
+        return [amount for amount in amounts if not any(amount <= n < amount + step for n in kept)]
+
     def forget_snapshots(self, tokens: int) -> None:
         """Remove the snapshots after more than `tokens` tokens, which the run makes again, and what is unfinished."""
         snapshots = os.path.join(self.part, SNAPSHOTS)

@@ -63,6 +63,9 @@ RESUMABLE = {
     "logging_steps", "eval_steps", "eval_tokens", "save_steps", "save_total_limit", "snapshot_tokens",
 }  # fmt: skip
 
+# With another value of these a finished model is as finished as before.
+IDLE = RESUMABLE - {"max_steps", "num_train_epochs", "snapshot_tokens"}
+
 CHOICES = {
     "optim": ("adamw", "muon"),
     "lr_scheduler_type": ("linear", "cosine", "wsd"),

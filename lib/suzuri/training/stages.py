@@ -1,15 +1,19 @@
 """The stages of training: which models there are, each from which recipe, dataset and predecessor."""
 
+import json
 import os
 import re
+import zlib
 from typing import NamedTuple
 
 from suzuri.errors import DataError
-from suzuri.training.recipe import find_file, find_model, read_recipe
+from suzuri.training.recipe import IDLE, find_file, find_model, read_recipe
 
 # What make, or the shell of its recipes, would take for something else (configs/make/names.mk): the blank and all of
 # ASCII but letters, digits and + , - . / @ _
 UNFIT = re.compile(r"[\x00-*:-?\[-^`{-\x7f]")
+
+SOURCES = {"cc100-ja", "jawiki"}  # the datasets that are not your own
 
 
 class Stage(NamedTuple):
@@ -19,6 +23,7 @@ class Stage(NamedTuple):
     init: str  # the model that it continues; "": from scratch
     base: str  # the folder of the recipe's model_name_or_path; "": it names none, or one that make cannot follow
     model_config: str  # the path of the recipe's model_config_file; "": the recipe names none
+    settings_sum: int  # a checksum of all settings that a finished model depends on
 
 
 def chain(recipes: list[str], datasets: list[str], overrides: list[str]) -> list[Stage]:
@@ -64,7 +69,11 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
         model = f"{stem.removesuffix('-own')}-{dataset}"
     else:
         model = stem
-        dataset = max((name for name in datasets if stem.endswith(f"-{name}")), key=len, default="")
+        found = sorted((name for name in datasets if stem.endswith(f"-{name}")), key=len)
+        dataset = found[-1] if found else ""
+        if dataset not in SOURCES and (source := SOURCES.intersection(found)):
+            what = f"its name is for {source.pop()} and for the corpus {dataset}: rename the corpus"
+            raise DataError(f"TRAIN_PARAM_JSONS: {item}", f"{what}, or write {path}@DATASET")
     if dataset not in datasets:
         raise DataError(
             f"TRAIN_PARAM_JSONS: {item}",
@@ -72,7 +81,7 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
             f"name the recipe …-DATASET.json or write {path}@DATASET, with a DATASET of: {' '.join(datasets)}",
         )
     try:
-        recipe, _ = read_recipe(path, overrides)
+        recipe, model_overrides = read_recipe(path, overrides)
     except OSError as e:
         raise DataError(f"TRAIN_PARAM_JSONS: {path}", e.strerror) from None
     config = find_file(recipe["model_config_file"], path) if recipe["model_config_file"] else ""
@@ -83,4 +92,9 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
             raise DataError(name, f"make cannot work with a path that has {unfit[0]!r} in it")
     base = find_model(recipe["model_name_or_path"], path) if recipe["model_name_or_path"] and not init else ""
     base = "" if UNFIT.search(base) or not os.path.isdir(base) else base
-    return Stage(model, path, dataset, init, base, config)
+    settings = [{key: recipe[key] for key in recipe if key not in IDLE}, model_overrides]
+    if os.path.isfile(config):
+        with open(config, encoding="utf-8", errors="replace") as f:
+            settings.append(f.read())
+    settings_sum = zlib.crc32(json.dumps(settings, sort_keys=True, default=str).encode())
+    return Stage(model, path, dataset, init, base, config, settings_sum)
