@@ -138,6 +138,7 @@ $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 
 $(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call of_source,$(CC100_JA_URL)) | $(VENV)
 	$(call say,download-cc100-ja: $(call hide,$(CC100_JA_URL)))
+	@[ ! -e $@ ] || [ -e $@.json ] || { echo "make: $@ was not downloaded; move it away" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@fetch-url $(call quote,$(CC100_JA_URL)) $@
 
@@ -421,6 +422,11 @@ endif
 
 # --- the demo: all of the above, small --------------------------------------------------------------------------------
 
-.PHONY: demo
+.PHONY: demo clean-demo
 demo: | $(VENV)
 	+@$(MAKE) --no-print-directory -f $(ROOT)/Makefile PROFILE=demo DATA=$(DATA)/demo demo-chain
+clean-demo: | $(VENV)
+	+@if [ -e $(DATA)/demo/.lock ]; then \
+	  $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK= PROFILE=demo DATA=$(DATA)/demo clean clean-raw && \
+	  rm -rf $(addprefix $(DATA)/demo/,.stamps .manifests.sha256 .lock) && \
+	  { rmdir $(DATA)/demo 2>/dev/null || echo "make: $(DATA)/demo stays: it holds other files" >&2; }; fi

@@ -160,3 +160,21 @@ def test_both_layouts_of_a_dump(run_tool, sources):
     (old,) = sources.glob("*.json.gz")
     text = run_tool("cat-text", old).stdout
     assert text == gzip.decompress(old.read_bytes()) and len(records) == text.count(b"\n") > 600
+
+
+def test_json_lines_as_they_are_in_the_wild(run_tool, bin_dir, tmp_path):
+    """Half a surrogate pair and what cannot be seen make no sentence and no document of their own."""
+    lines = [
+        b'{"text": "\xe7\xa1\xaf\\ud83d\xe3\x81\xa7"}\n',
+        '{"text": "一。\\n\u200b\\n\u3000\\n二。"}\n'.encode(),
+        b'{"text": "\xff\xe5\xa2\xa8"}\n',
+    ]
+    wanted = "硯で\n\n一。\n二。\n\n\ufffd墨\n".encode()
+    for name in ("a.jsonl", "b.ndjson", "c.jsonl.gz"):
+        file = tmp_path / name
+        file.write_bytes((gzip.compress if name.endswith("gz") else bytes)(b"".join(lines)))
+        done = run_tool("cat-text", "--text-field", "text", file)
+        assert done.stdout == wanted and f"{file}: 1 invalid bytes replaced" in done.stderr.decode()
+        assert run_tool("cat-text", "--text-field", "text", stdin=file.read_bytes()).stdout == wanted
+    done = run_tool("cat-text", "--max-line", 10, "--text-field", "text", tmp_path / "a.jsonl", status=1)
+    assert "--max-line" in done.stderr.decode()

@@ -1,5 +1,6 @@
 """eval-mlm, fill-mask, compare-models: figures equal to a plain loop over transformers, ranks, minimal pairs."""
 
+import gzip
 import json
 import math
 import re
@@ -300,6 +301,9 @@ def test_models_side_by_side(models, tmp_path):
     assert "median rank" in lines[6] and "in the top 3" in lines[7]
     assert lines[8] == "-: the word is not one piece of the model's vocabulary, and is not counted."
     assert "水を飲む。 / 水が飲む。" in lines[12] and "all 2 pairs" in lines[-1]
+    shutil.copytree(folder, tmp_path / "char")
+    done = run_warm("compare-models", "--pairs", pairs, folder, tmp_path / "char", status=1)
+    assert b"char: two models of this name" in done.stderr
     done = run_warm("compare-models", folder, status=2)
     assert b"--masked or --pairs" in done.stderr
 
@@ -434,6 +438,34 @@ def test_a_layer_that_is_missing(models, tmp_path, headless):
     ):
         stderr = run_warm(*command, stdin=LINES[0].encode(), status=1).stderr.decode()
         assert f"{lost} of its model's weights are missing, such as " in stderr.splitlines()[-1]
+
+
+def test_weights_that_are_not_numbers(models, tmp_path):
+    """A model whose training has diverged would have rank 1 for every word."""
+    folder = tmp_path / "model"
+    shutil.copytree(models["wordpiece"], folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.encoder.layer.1.output.dense.weight"][3, 4] = math.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    for command in (("eval-mlm", folder), ("fill-mask", folder)):
+        stderr = run_warm(*command, stdin="硯で[MASK]をする。\n".encode(), status=1).stderr.decode()
+        assert "some of its weights are not finite numbers" in stderr and stderr.count("\n") == 1
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    """No model of that name is looked for on the Hub."""
+    for command in (("fill-mask", "models/none"), ("eval-mlm", "models/none")):
+        stderr = run_warm(*command, stdin="硯で[MASK]をする。\n".encode(), status=1).stderr.decode()
+        assert "models/none" in stderr and stderr.count("\n") == 1
+
+
+def test_the_text_of_a_shard_is_read_as_any_text(models, run_tool, tmp_path):
+    folder, shard, text = models["wordpiece"], tmp_path / "a.safetensors", tmp_path / "a.txt"
+    run_tool("pack-tokens", "--tokenizer", folder, shard, stdin=LINES[0] + "\n")
+    for data, said in ((LINES[0].encode("cp932"), "iconv"), (gzip.compress(LINES[0].encode()), "unpack it with cat-text")):
+        text.write_bytes(data)
+        stderr = run_warm("eval-mlm", folder, shard, "--pseudo-perplexity", 1, "--text", text, status=1).stderr.decode()
+        assert f"{text}: " in stderr and said in stderr and stderr.count("\n") == 1
 
 
 def test_every_from_pretrained_is_safe():

@@ -449,6 +449,19 @@ def test_a_file_that_is_there_stands_until_the_new_one_is_whole(run_tool, site, 
     check_whole(target, f"{server.url}file", BODY[::-1])
 
 
+def test_a_file_of_your_own_is_not_removed(run_tool, site, target):
+    """Whether it was always there, or took the place of a download."""
+    for begin in (lambda: None, lambda: run_tool("fetch-url", site / "file", target)):
+        begin()
+        target.write_bytes(b"mine")
+        stays = run_tool("remove-made", target).stderr.decode()
+        assert stays.endswith("was not made by a tool of suzuri; it stays\n")
+        assert target.read_bytes() == b"mine"
+    run_tool("fetch-url", site / "file", target)
+    run_tool("remove-made", target)
+    assert names(target.parent) == []
+
+
 @pytest.mark.parametrize("call", ["_write_json", "fsync", "unlink_quietly", "rename 1", "rename 2"])
 @pytest.mark.parametrize("there", [False, True])
 def test_killed_at_the_end(site, target, monkeypatch, call, there):

@@ -391,8 +391,9 @@ def test_a_broken_file_is_named(tmp_path, name):
 
 def test_one_broken_line_of_json_is_skipped(tmp_path, capsys):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a\\ud83d"}\n{"text": "b\n{"text": "\xe3"}\n')
-    assert b"".join(inputs.text_blocks(str(tmp_path / "a.jsonl"), "text")) == "a?\n\n\ufffd\n".encode()
-    assert "skipped 1 of 3 lines" in capsys.readouterr().err
+    assert b"".join(inputs.text_blocks(str(tmp_path / "a.jsonl"), "text")) == "a\n\n\ufffd\n".encode()
+    said = capsys.readouterr().err
+    assert "skipped 1 of 3 lines" in said and "a.jsonl: 1 invalid bytes replaced" in said
 
 
 def test_parquet(tmp_path, monkeypatch):

@@ -252,7 +252,7 @@ def test_a_folder_is_replaced_at_one_moment(tmp_path):
     steps = 0
     for _ in killed_at_each_step(here, lambda: make(here / "out")):
         steps += 1
-        assert (here / "out/manifest.json").exists() or {"out.part", "out.old.part"} & set(names(here)) or steps == 0
+        assert (here / "out/manifest.json").exists() or {"out.part", ".out.old.part"} & set(names(here)) or steps == 0
         if (here / "out/manifest.json").exists():
             check(here / "out", read_manifest(str(here / "out"))["settings"]["text"])
         folders.NewFolder(str(here / "out")).recover()
@@ -261,6 +261,72 @@ def test_a_folder_is_replaced_at_one_moment(tmp_path):
         check(here / "out", "newest")
         assert names(here) == ["out"]
     assert steps > 15
+
+
+def test_names_that_end_alike(tmp_path):
+    """Neither the unfinished work nor the result of x.old is what a run of x moves aside."""
+    for name in ("x.old", "x.checkpoint", "x"):
+        make(tmp_path / name, name)
+    unfinished = folders.NewFolder(str(tmp_path / "x.old"))
+    unfinished.begin()
+    make(tmp_path / "x", "new")
+    unfinished.close()
+    assert names(tmp_path) == ["x", "x.checkpoint", "x.old", "x.old.part"]
+    check(tmp_path / "x.old", "x.old")
+    folders.remove(str(tmp_path / "x"))
+    assert names(tmp_path) == ["x.checkpoint", "x.old", "x.old.part"]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    """At any step; and nothing while another run works there."""
+    here = tmp_path / "here"
+    make(here / "out", "old")
+    for _ in killed_at_each_step(here, lambda: make(here / "out")):
+        folders.remove(str(here / "out"))
+        assert names(here) == []
+    running = folders.NewFolder(str(here / "out"))
+    running.begin()
+    with pytest.raises(DataError, match="another run is writing it"):
+        folders.remove(str(here / "out"))
+    running.close()
+
+
+def test_verify_follows_links(run_tool, tmp_path):
+    """Also in a circle."""
+    make(tmp_path / "disk/out", "old")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/out").symlink_to(tmp_path / "disk/out")
+    (tmp_path / "data/again").symlink_to(tmp_path / "data")
+    run_tool("verify-manifest", tmp_path / "data")
+    (tmp_path / "disk/out/a").write_text("changed")
+    done = run_tool("verify-manifest", tmp_path / "data", status=1)
+    assert done.stdout.decode().count("data/out/a: ") == 1
+    run_tool("verify-manifest", tmp_path / "disk/out", tmp_path / "none", status=1)
+
+
+def test_a_name_that_is_not_utf8_is_refused_at_once(bin_dir, tmp_path):
+    source = os.fsencode(tmp_path) + b"/s\x83.txt"
+    with open(source, "wb") as f:
+        f.write(TEXT.encode())
+    with subprocess.Popen(
+        [bin_dir / "shuffle-split", "--source", source, "out"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        error = process.stderr.read().decode()
+    assert process.returncode == 1 and "is not UTF-8; rename it" in error and error.count("\n") == 1
+
+
+def test_other_files_are_not_replaced(run_tool, tmp_path):
+    """By a shard whose name was given in the place of its text, or by a manifest."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    args = ("--tokenizer", TOKENIZER, tmp_path / "text.txt", tmp_path / "text.txt")
+    assert "text.txt is a text" in run_tool("pack-tokens", *args, status=2).stderr.decode()
+    (tmp_path / "manifest.json").write_text('{"name": "an application"}')
+    error = run_tool("write-manifest", tmp_path, status=1).stderr.decode()
+    assert "is not a manifest of suzuri, so it is not replaced" in error
+    assert (tmp_path / "text.txt").read_text() == TEXT
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -303,18 +369,18 @@ def test_a_link_to_a_folder_stays(run_tool, tmp_path, tool, there):
         ("taken", "taken.part: is not unfinished work of shuffle-split"),
         ("taken2", "taken2.part: is not unfinished work of shuffle-split"),
         ("taken3", "taken3.part: is not unfinished work of shuffle-split"),
-        ("taken4", "taken4.old.part: is in the way of shuffle-split; move it away"),
+        ("taken4", ".taken4.old.part: is in the way of shuffle-split; move it away"),
     ],
 )
 def test_what_cannot_be_a_result_is_noticed_at_once(bin_dir, tmp_path, out, why):
     """Before standard input has been read, and nothing is touched."""
     here = tmp_path / "here"
-    for folder in ("others", "input", "taken.part", "taken2.part", "taken4.old.part"):
+    for folder in ("others", "input", "taken.part", "taken2.part", ".taken4.old.part"):
         (here / folder).mkdir(parents=True)
     for file in ("file", "others/mine", "input/raw", "taken.part/mine", "taken2.part/.train-mlm.part", "taken3.part"):
         (here / file).write_text("mine")
     (here / "dangling-file").symlink_to("file")
-    (here / "taken4.old.part/mine").write_text("mine")
+    (here / ".taken4.old.part/mine").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     command = [bin_dir / "shuffle-split", "--source", "input/raw", out]
     with subprocess.Popen(command, cwd=here, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -340,7 +406,7 @@ def test_two_runs_into_one_folder(bin_dir, run_tool, tmp_path):
 
 def test_a_copy_that_the_user_made_stays(tmp_path):
     make(tmp_path / "out", "old")
-    for name in ("out.part", "out.old.part"):
+    for name in ("out.part", ".out.old.part"):
         (tmp_path / "out").rename(tmp_path / name)
         make(tmp_path / "out2", "old")
         (tmp_path / "out2").rename(tmp_path / "out")

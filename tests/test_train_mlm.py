@@ -199,6 +199,31 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
     assert without_speed(lines_of(tmp_path / "out")) == without_speed(lines_of(finished[0] / "out"))
 
 
+def test_a_snapshot_that_is_asked_for_too_late(tmp_path):
+    """There is a line about it: for a finished run, and for one that is extended."""
+    run(*make_inputs(tmp_path))
+    late = "snapshot_tokens: no snapshot at 1,000, 3,000: the run was past that"
+    assert late in run(*make_inputs(tmp_path, {"snapshot_tokens": [1000, 3000]}))
+    assert late in run(*make_inputs(tmp_path, {"snapshot_tokens": [1000, 3000], "max_steps": 14}))
+
+
+def test_text_that_is_used_twice(tmp_path):
+    args = make_inputs(tmp_path)
+    shutil.copy(tmp_path / "valid.safetensors", tmp_path / "shards/train-002.safetensors")
+    shutil.copy(tmp_path / "shards/train-000.safetensors", tmp_path / "shards/train-003.safetensors")
+    said = run(*args)
+    assert f"valid.safetensors: has the text of {tmp_path}/shards/train-002.safetensors, so validation is on" in said
+    assert f"train-003.safetensors: has the text of {tmp_path}/shards/train-000.safetensors, so this is trained" in said
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path):
+    """No folder is made."""
+    args = make_inputs(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    assert "none: --from: not a checkpoint in" in run(*args, "--from", tmp_path / "none", status=1)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_snapshots_are_models_and_survive_a_kill(tmp_path):
     """A snapshot holds the weights of that step's checkpoint, whether the run was killed on its way or not."""
     recipe = {"snapshot_tokens": [1500, 3000, 10**9], "save_total_limit": 9}  # 512 tokens per step: steps 3 and 6

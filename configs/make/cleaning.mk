@@ -1,6 +1,6 @@
 # Cleaning: what the tools made is removed, and nothing else. Only clean-raw removes anything from raw/.
 
-.PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report clean-demo
+.PHONY: clean clean-raw clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report
 clean: clean-text clean-tokenizer clean-shards clean-models clean-eval clean-report clean-demo
 # $(call forget,NAME): nor are the checksums of its manifests kept.
 forget = @[ ! -e $(DATA)/.manifests.sha256 ] || sed -i '\|^.\{64\}  $(1)/|d' $(DATA)/.manifests.sha256
@@ -40,9 +40,3 @@ clean-model-%:
 	@remove-made $(DATA)/models/$*
 	rm -rf $(DATA)/.stamps/model-$*
 	$(call forget,models/$*)
-# The demo has a DATA folder of its own, with its own lock.
-clean-demo:
-	+@if [ -e $(DATA)/demo/.lock ]; then \
-	  $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK= PROFILE=demo DATA=$(DATA)/demo clean clean-raw && \
-	  rm -rf $(addprefix $(DATA)/demo/,.stamps .manifests.sha256 .lock) && \
-	  { rmdir $(DATA)/demo 2>/dev/null || echo "$(DATA)/demo stays: it holds other files" >&2; }; fi

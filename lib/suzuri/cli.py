@@ -166,8 +166,10 @@ def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         p.error("argument --seed: from 0 to 2^64 - 1")
     if given.get("memory", 10**6) < 10**6:
         p.error("argument --memory: at least 1M")
-    if not given.get("min_chars", 0) <= given.get("max_chars", 0) <= 10**9:
-        p.error("argument --max-chars: from --min-chars to 1G")
+    if given.get("max_chars", 0) > 10**9:
+        p.error("argument --max-chars: at most 1G")
+    if given.get("min_chars", 0) > given.get("max_chars", 0):
+        p.error("--min-chars is more than --max-chars")
     if given.get("max_lines") == 0:
         p.error("argument --max-lines: at least 1")
     if not 1 <= given.get("shards", 1) <= MAX_SHARDS:

@@ -125,6 +125,7 @@ COMPARE = {
     "modernbert, batch 4,096 tokens, half as pairs": SMALL_STEPS | {"gated": "modernbert", "crop_pairs": 0.5},
     "nomic_bert": NOMIC,
     "nomic_bert, windows": NOMIC | {"unit": "window"},
+    "nomic_bert, windows of 256 tokens": NOMIC | {"unit": "window", "length": 256},
     "nomic_bert, a quarter as pairs": NOMIC | {"crop_pairs": 0.25},
     "nomic_bert, half as pairs": HALF,
     "nomic_bert, all as pairs": NOMIC | {"crop_pairs": 1},
@@ -133,6 +134,8 @@ COMPARE = {
     "nomic_bert, half as pairs, learning rate 4e-3": HALF | {"learning_rate": 4e-3},
     "nomic_bert, half as pairs, AdamW, learning rate 1e-3": HALF | {"optim": "adamw", "learning_rate": 1e-3},
     "nomic_bert, half as pairs, AdamW, learning rate 2e-3": HALF | {"optim": "adamw", "learning_rate": 2e-3},
+    "nomic_bert, half as pairs, AdamW, learning rate 4e-3": HALF | {"optim": "adamw", "learning_rate": 4e-3},
+    "nomic_bert, half as pairs, AdamW, learning rate 8e-3": HALF | {"optim": "adamw", "learning_rate": 8e-3},
     "nomic_bert, half as pairs, batch 8,192 tokens": HALF | {"batch_tokens": 8192, "learning_rate": 4e-3},
     "nomic_bert, half as pairs, batch 2,048 tokens": HALF
     | {"batch_tokens": 2048, "chunk_tokens": 1024, "learning_rate": 2e-3},

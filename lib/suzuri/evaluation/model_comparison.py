@@ -21,8 +21,9 @@ def short_names(folders: list[str]) -> list[str]:
     ['cc100-ja', 'jawiki']
     """
     names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(twice[0], "two models of this name; the table tells them apart by it: rename a folder")
+    if len(set(zip(names, map(os.path.realpath, folders), strict=True))) > len(set(names)):
+        twice = max(names, key=names.count)
+        raise DataError(twice, "two models of this name; the table tells them apart by it: rename a folder")
     while len(names) > 1 and all("-" in name for name in names) and len({name.split("-")[0] for name in names}) == 1:
         names = [name.partition("-")[2] for name in names]
     return names

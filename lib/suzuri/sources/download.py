@@ -28,7 +28,7 @@ def download(url: str, path: str, **options) -> dict:
     or a kill, and the next call continues from there (`resumed`: bytes that it found). If that does not give a sound
     file, all is fetched again, once. With `record` (the default), all but `resumed` is kept beside the file as
     PATH.json. `sha256` is checked; the other options are `progress` and those of `http.read`. A link at PATH stays, and
-    its target is made. Raises DataError if PATH is there and was not downloaded by this.
+    its target is made.
     """
     try:
         return _download(url, path, **options)
@@ -46,7 +46,6 @@ def _download(url, path, *, sha256=None, record=True, progress=None, **options):
     exists = os.path.exists
     if record:
         _refuse_others_record(f"{path}.json")
-        _refuse_others_file(path)
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):
         os.rename(f"{path}.json", side)  # killed between the two renames at the end
     with open(lock(part, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as f, named(part):
@@ -140,12 +139,6 @@ def _refuse_others_record(path):
             start = f.read(16)
         if start.strip(b"\0") and not start.startswith(RECORD):
             raise DataError(path, "is not a record of fetch-url, which needs the name; move it away")
-
-
-def _refuse_others_file(path):
-    """Raise DataError if PATH, which would be replaced, is not the file that its record describes."""
-    if not _is_ours(path):
-        raise DataError(path, "was not downloaded by fetch-url, so it is not replaced; move it away")
 
 
 def _is_ours(path):

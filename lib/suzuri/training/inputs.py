@@ -56,6 +56,12 @@ class TrainingInputs:
                 raise DataError(shard.path, "has no sequences: too few sentences, or all of them in validation")
         self.valid_shard.check_body()
         self.remarks: list[str] = []  # for the user, before training
+        seen = {}
+        for shard in shards:
+            other = seen.setdefault(tuple(identity(shard)), shard)
+            if other is not shard:
+                so = "validation is on training text" if shard is self.valid_shard else "this is trained on twice"
+                self.remarks.append(f"{shard.path}: has the text of {other.path}, so {so}")
         self.longest = same["max_seq_length"]
         self.axis = TokenAxis(self.train_shards, recipe["chunk_tokens"])
         self.chunks_per_step = recipe["batch_tokens"] // recipe["chunk_tokens"]

@@ -116,6 +116,8 @@ class OutputFolder:
         A finished run that is too short is copied there.
         """
         path = os.path.join(self.checkpoints, SETTINGS)
+        if self.start_from and not any(map(os.path.exists, (path, os.path.join(self.output, MANIFEST)))):
+            raise DataError(self.start_from, f"--from: not a checkpoint in {self.checkpoints}")
         if os.path.exists(path):
             open(os.path.join(self.part, self.new.marker), "a").close()  # it is ours, without a marker or with one
         self.new.begin(keep=True)
