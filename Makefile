@@ -129,7 +129,8 @@ SETTINGS.sample := SAMPLE_SUM
 sampled = $(if $(filter $(DATA)/raw/sample/%,$(1)),$(DATA)/raw/sample/manifest.json)
 # A file on this machine, or one in a folder, is fetched again when it is newer than its copy.
 local = $(if $(call unfit,$(1:file://%=%))$(filter $(DATA)/raw/sample/%,$(1)),,\
-  $(wildcard $(1:file://%=%) $(addprefix $(1:file://%=%),$(addprefix /*.,bz2 gz xz zst json jsonl ndjson))))
+  $(foreach file,$(wildcard $(1:file://%=%) $(addprefix $(1:file://%=%)/*.,bz2 gz xz zst json jsonl ndjson)),\
+    $(if $(call unfit,$(file)),,$(wildcard $(file)))))
 of_source = $(foreach of,sampled local,$(call $(of),$(1)))
 streamed = $(if $(STREAM),$(call of_source,$(1)))
 $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
@@ -138,9 +139,8 @@ $(DATA)/raw/sample/manifest.json: $(DATA)/.stamps/sample | $(VENV)
 
 $(DATA)/raw/ja.txt.xz: $(DATA)/.stamps/raw-cc100-ja $(call of_source,$(CC100_JA_URL)) | $(VENV)
 	$(call say,download-cc100-ja: $(call hide,$(CC100_JA_URL)))
-	@[ ! -e $@ ] || [ -e $@.json ] || { echo "make: $@ was not downloaded; move it away" >&2; exit 1; }
 	@mkdir -p $(@D)
-	@fetch-url $(call quote,$(CC100_JA_URL)) $@
+	@fetch-url --no-clobber $(call quote,$(CC100_JA_URL)) $@
 
 $(DATA)/raw/jawiki/manifest.json: $(DATA)/.stamps/raw-jawiki $(call of_source,$(JAWIKI_URL)) | $(VENV)
 	$(call say,download-jawiki: $(call hide,$(JAWIKI_URL)))
@@ -151,11 +151,11 @@ JGLUE_FILES := $(foreach t,jsts jnli jsquad jcommonsenseqa,$(t)/train-v1.3.json 
 download-jglue: $(JGLUE_FILES:%=$(DATA)/raw/tasks/%)
 $(JGLUE_FILES:%=$(DATA)/raw/tasks/%): $(DATA)/raw/tasks/%: $(DATA)/.stamps/raw-jglue | $(VENV)
 	@mkdir -p $(@D)
-	@fetch-url $(call quote,$(JGLUE_URL)/$(*D)-v1.3/$(*F)) $@
+	@fetch-url --no-clobber $(call quote,$(JGLUE_URL)/$(*D)-v1.3/$(*F)) $@
 download-jblimp: $(DATA)/raw/tasks/jblimp.jsonl
 $(DATA)/raw/tasks/jblimp.jsonl: $(DATA)/.stamps/raw-jblimp | $(VENV)
 	@mkdir -p $(@D)
-	@fetch-url $(call quote,$(JBLIMP_URL)/validated/validated_minimal_pairs.jsonl) $@
+	@fetch-url --no-clobber $(call quote,$(JBLIMP_URL)/validated/validated_minimal_pairs.jsonl) $@
 
 # --- text/: sentences, one per line, normalized, filtered, without duplicates, shuffled, split ------------------------
 
@@ -242,7 +242,7 @@ $(MAPPED:%=$(MAPS)/%/complete): $(MAPS)/%/complete: $$(MAPS.$$*) $(DATA)/.stamps
 	@cd $(@D) && for map in * .[!.]*; do \
 	    [ -e $(FOLDER.$*)/"$${map%.records}" ] || rm -f -- "$$map"; done
 	@rm -rf $(DATA)/.stats/$*
-	@$(if $(filter $*,$(OWN)),list-inputs --sizes $(DATA)/raw $* >,touch )$@
+	@$(if $(filter $*,$(OWN)),list-inputs --sizes $(DATA)/raw $*) >$(@D)/.sizes && mv $(@D)/.sizes $@
 
 $(foreach d,$(MAPPED),$(RANGES.$(d))): $(DATA)/pieces/ranges/%.records: $(MAPS)/$$(*D)/complete | $(VENV)
 	@mkdir -p $(@D)
@@ -368,7 +368,7 @@ $(CHECKED): $(DATA)/.stamps/steps | $(VENV)
 	@check-settings --seed $(SEED) --min-chars $(MIN_CHARS) --max-chars $(MAX_CHARS) --memory $(SORT_MEMORY) \
 	  --type $(TOKENIZER_TYPE) --vocab-size $(VOCAB_SIZE) --alphabet $(ALPHABET) --unit $(UNIT) \
 	  --max-seq-length $(MAX_SEQ_LENGTH) --crop-pairs $(CROP_PAIRS) --valid-fraction $(VALIDATION_FRACTION) \
-	  $(foreach v,$(AMOUNTS),--amount $(v)=$($(v))) \
+	  $(foreach v,$(AMOUNTS),--amount $(v)=$($(v))) --size MODEL_DISK=$(MODEL_DISK) \
 	  $(call options,$(MODEL_LICENSE),--license) $(call options,$(TRAIN_SET),--set) \
 	  $(foreach m,$(call stages_until,$(patsubst checked-%,%,$(filter checked-%,$(@F)))),$(RECIPE.$(m)))
 	@: >$@
@@ -425,8 +425,6 @@ endif
 .PHONY: demo clean-demo
 demo: | $(VENV)
 	+@$(MAKE) --no-print-directory -f $(ROOT)/Makefile PROFILE=demo DATA=$(DATA)/demo demo-chain
-clean-demo: | $(VENV)
-	+@if [ -e $(DATA)/demo/.lock ]; then \
-	  $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK= PROFILE=demo DATA=$(DATA)/demo clean clean-raw && \
-	  rm -rf $(addprefix $(DATA)/demo/,.stamps .manifests.sha256 .lock) && \
-	  { rmdir $(DATA)/demo 2>/dev/null || echo "make: $(DATA)/demo stays: it holds other files" >&2; }; fi
+clean-demo:
+	+@[ ! -d $(DATA)/demo ] || \
+	  $(MAKE) --no-print-directory -f $(ROOT)/Makefile SUZURI_LOCK= PROFILE=demo DATA=$(DATA)/demo clean-data

@@ -3,6 +3,7 @@
 import bz2
 import errno
 import gzip
+import fcntl
 import hashlib
 import json
 import lzma
@@ -457,7 +458,25 @@ def test_a_file_of_your_own_is_not_removed(run_tool, site, target):
         stays = run_tool("remove-made", target).stderr.decode()
         assert stays.endswith("was not made by a tool of suzuri; it stays\n")
         assert target.read_bytes() == b"mine"
+    for end in ("", ".json", ".part"):
+        (target.parent / f"file{end}").unlink(missing_ok=True)
+    target.write_bytes(b"mine")
+    said = refused(run_tool, "--no-clobber", site / "file", target)
+    assert "is not as fetch-url downloads it, and is not replaced" in said
+    (target.parent / "file.json").touch()  # not a record
+    assert "it stays" in run_tool("remove-made", target).stderr.decode()
+    (target.parent / "file.json").unlink()
     run_tool("fetch-url", site / "file", target)
+    run_tool("fetch-url", "--no-clobber", site / "file", target)
+    target.rename(target.parent / "file.part")  # killed between the two renames at the end
+    run_tool("remove-made", target)
+    assert names(target.parent) == []
+    run_tool("fetch-url", site / "file", target)
+    with open(target.parent / "file.part", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        assert "another run is writing it" in run_tool("remove-made", target).stderr.decode()
+    (target.parent / "file.part").unlink()
+    assert "is fetch-url's record of file" in refused(run_tool, site / "file", f"{target}.json")
     run_tool("remove-made", target)
     assert names(target.parent) == []
 

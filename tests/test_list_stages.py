@@ -103,6 +103,13 @@ def test_a_corpus_does_not_take_the_place_of_a_source(run_tool, folder):
     assert "is for jawiki and for the corpus old-jawiki: rename the corpus" in error
 
 
+def test_a_dataset_may_be_named_twice(stages, folder):
+    """FILE-DATASET.json@DATASET is the model FILE-DATASET."""
+    path = folder[1]("train-x-old-jawiki.json")
+    ((_, model, values),) = stages("--own", "old-jawiki", f"{path}@old-jawiki", *SOURCES)
+    assert (model, values["DATASET"]) == ("x-old-jawiki", "old-jawiki")
+
+
 def test_settings_that_leave_a_finished_model_as_it_is(stages, folder):
     """The checksum changes with the recipe, its overrides and its model, but not with how often it is saved."""
     root, write = folder

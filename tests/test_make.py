@@ -485,10 +485,28 @@ def test_cleaning_spares_raw(built, tmp_path):
     assert sorted(p.name for p in (copy / "raw").iterdir() if p.suffix != ".json") == ["ja.txt.xz", "mine.txt"]
 
 
+def test_a_lock_that_is_removed_while_one_waits(tmp_path, bin_dir):
+    """As make clean-demo does. Who waited does not work beside another one."""
+    path = tmp_path / ".lock"
+    first = subprocess.Popen([bin_dir / "hold-lock", path, "--", "bash", "-c", f"sleep 2; rm {path}"])
+    wait_for(lambda: path.exists() and path.read_text())
+    waiting = subprocess.Popen([bin_dir / "hold-lock", "--wait", "60", path, "--", "sleep", "600"])
+    assert first.wait(timeout=300) == 0
+    wait_for(lambda: path.exists() and path.read_text().startswith(f"{waiting.pid} "))
+    done = subprocess.run([bin_dir / "hold-lock", "--wait", "0.2", path, "--", "true"], capture_output=True)
+    assert done.returncode == 1
+    waiting.terminate()
+    waiting.wait(timeout=300)
+
+
 def test_clean_demo(tmp_path):
     """It waits for the lock of the demo, and what the demo did not make stays."""
     demo = tmp_path / "demo"
     make("build-dataset-jawiki", f"DATA={demo}", "PROFILE=demo")
+    before = sorted(demo.rglob("*"))
+    for option in ("-n", "-t"):
+        make(option, "clean-demo", f"DATA={tmp_path}")
+    assert sorted(demo.rglob("*")) == before
     (demo / "raw/poems.txt").write_text("私の文。\n")
     holder = subprocess.Popen([ROOT / "bin/hold-lock", demo / ".lock", "--", "sleep", "600"])
     wait_for(lambda: (demo / ".lock").read_text().startswith(str(holder.pid)))

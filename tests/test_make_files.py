@@ -184,10 +184,12 @@ def test_a_number_is_one():
 
 def test_docker_all_passes_the_variables_on(tmp_path):
     _, out, _ = make("-n", "docker-all", "PROFILE=mini", "TRAIN_SET=a=1 b=2", f"DATA={tmp_path}", VOCAB_SIZE="9000")
-    command = " ".join(out.splitlines()[-2:]).split()
+    command = " ".join(out.splitlines()[-3:]).split()
     for given in ("PROFILE='mini'", "TRAIN_SET='a=1", "VOCAB_SIZE='9000'", f"DATA_PATH='{tmp_path}'"):
         assert given in command
     assert not [word for word in command if word.startswith(("DATA=", "SEED="))]
+    _, out, _ = make("-n", "docker-all", DATA_PATH="/big")
+    assert "DATA_PATH" not in out
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_docker_all_passes_the_variables_on(tmp_path):
         (["VALIDATION_FRACTION=5"], "--valid-fraction: invalid"),
         (["VALIDATION_FRACTION=0"], "VALIDATION_FRACTION=0: training on own needs text for validation"),
         (["PSEUDO_LINES=1oo"], "PSEUDO_LINES: not an amount: '1oo'"),
-        (["MODEL_DISK=2Q"], "MODEL_DISK: not an amount: '2Q'"),
+        (["MODEL_DISK=2Q"], "MODEL_DISK: not a size: '2Q'"),
         (["NUM_FILES=0"], "NUM_FILES=0: at least 1"),
         (["SEED=-1"], "--seed: from 0 to 2^64 - 1"),
         (["SORT_MEMORY=1k"], "--memory: at least 1M"),

@@ -315,7 +315,11 @@ def test_a_name_that_is_not_utf8_is_refused_at_once(bin_dir, tmp_path):
         stderr=subprocess.PIPE,
     ) as process:
         error = process.stderr.read().decode()
-    assert process.returncode == 1 and "is not UTF-8; rename it" in error and error.count("\n") == 1
+    assert (
+        process.returncode == 1
+        and "its name is not UTF-8, and so cannot be in a manifest; rename it" in error
+        and error.count("\n") == 1
+    )
 
 
 def test_other_files_are_not_replaced(run_tool, tmp_path):

@@ -202,7 +202,7 @@ def test_kill_9_right_after_a_step(finished, tmp_path):
 def test_a_snapshot_that_is_asked_for_too_late(tmp_path):
     """There is a line about it: for a finished run, and for one that is extended."""
     run(*make_inputs(tmp_path))
-    late = "snapshot_tokens: no snapshot at 1,000, 3,000: the run was past that"
+    late = "snapshot_tokens: there is no snapshot at 1,000, 3,000, which the run has passed"
     assert late in run(*make_inputs(tmp_path, {"snapshot_tokens": [1000, 3000]}))
     assert late in run(*make_inputs(tmp_path, {"snapshot_tokens": [1000, 3000], "max_steps": 14}))
 

@@ -22,7 +22,7 @@ FOLDERS := $(patsubst $(DATA)/raw/%/,%,$(sort $(dir $(INPUT_FILES))))
 # These are not datasets: files with names that make cannot carry (a name with blanks comes as several words) or that
 # are not UTF-8, names of the downloads, and names that two files have. They stop only those goals that would use them
 # (stages.mk).
-NOT_UTF8 := $(if $(RAW_FILES),$(shell printf '%s\n' $(call options,$(RAW_FILES)) | grep -axv '.*'))
+NOT_UTF8 := $(if $(RAW_FILES),$(shell printf '%s\n' $(call options,$(RAW_FILES)) | LC_ALL=C.UTF-8 grep -axv '.*'))
 odd = $(filter $(NOT_UTF8),$(1))$(findstring $(comma),$(1))$(findstring @,$(1))$(call unfit,$(1))
 fit = $(and $(filter $(DATA)/raw/%,$(1)),$(wildcard $(1)),$(if $(call odd,$(1)),,fit))
 FIT_FILES := $(foreach file,$(RAW_FILES),$(if $(call fit,$(file)),$(file)))

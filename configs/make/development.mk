@@ -42,10 +42,10 @@ bench-scale: | $(VENV)
 docker-build:
 	docker build -t suzuri --build-arg PIP_ARGS=$(call quote,$(PIP_ARGS)) $(ROOT)
 # In the container a variable has the value that it has here, if it was given; DATA is the folder /suzuri/data there.
-given = $(foreach v,$(1),$(if $(filter override,$(origin $(v))),$(2)=$(call quote,$(3))))
 docker-all: docker-build
-	$(foreach v,$(filter-out DATA SAMPLE,$(VARIABLES)),$(call given,$(v),$(v),$($(v)))) \
-	  $(call given,DATA,DATA_PATH,$(abspath $(DATA))) docker compose -f $(ROOT)/configs/compose.yaml run --rm all
+	$(foreach v,$(filter-out DATA SAMPLE,$(GIVEN)),$(v)=$(call quote,$($(v)))) \
+	  $(if $(filter DATA,$(GIVEN)),DATA_PATH=$(call quote,$(DATA))) \
+	  docker compose -f $(ROOT)/configs/compose.yaml run --rm all
 # The same for real, with docker or podman: the image, the demo and each service in it, without a network.
 test-container:
 	@$(clean_env) python3 tests/container

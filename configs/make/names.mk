@@ -11,6 +11,9 @@ VARIABLES := $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
 $(foreach v,$(VARIABLES) SUZURI_PYTHON,\
   $(if $(filter command environment,$(firstword $(origin $(v)))),$(eval override $(v) := $$(value $(v)))))
 
+# Those that were given, there or in the environment.
+GIVEN := $(foreach v,$(VARIABLES),$(if $(filter override,$(origin $(v))),$(v)))
+
 $(foreach goal,$(MAKECMDGOALS),$(call refuse_unfit,make ,$(goal)))
 $(if $(filter -%,$(MAKECMDGOALS)),$(error make $(filter -%,$(MAKECMDGOALS)): a goal does not begin with -))
 
@@ -19,7 +22,7 @@ $(if $(filter -%,$(MAKECMDGOALS)),$(error make $(filter -%,$(MAKECMDGOALS)): a g
 WORK := $(filter-out help help-variables help-tiny-plm,$(MAKECMDGOALS))
 LISTS := TRAIN_PARAM_JSONS EVAL_TASKS BASELINES
 QUOTED := CC100_JA_URL JAWIKI_URL JGLUE_URL JBLIMP_URL MIRROR PIP_ARGS TRAIN_SET FINETUNE LAUNCH TORCHRUN
-NUMBERS := JOBS CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES RANGES GPUS SEEDS
+NUMBERS := JOBS CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES RANGES SEEDS $(if $(filter auto gpu,$(GPUS)),,GPUS)
 define newline
 
 

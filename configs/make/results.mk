@@ -19,9 +19,10 @@ $(foreach name,$(filter $(MODELS) $(OWN_MODELS) random-weights bag-of-words,$(NA
 $(foreach folder,$(BASELINES),$(eval ROW.$(notdir $(abspath $(folder))) := $(folder)))
 ROWS := $(LAST) random-weights bag-of-words $(NAMES)
 RESULTS := $(foreach row,$(ROWS),$(foreach task,$(EVAL_TASKS),$(DATA)/eval/tasks/$(row)/$(task).json))
+newest = $(if $(word 2,$(1)),$(shell printf '%s\n' $(1) | sort -V | tail -n 1),$(1))
 ZERO_SHOT.minimal-pairs := --pairs $(SAMPLE)/minimal-pairs.tsv
 ZERO_SHOT.jblimp := $(addprefix --pairs ,$(wildcard $(TASKS)/jblimp.jsonl))
-ZERO_SHOT.similarity := $(addprefix --similarity ,$(lastword $(call split,jsts,valid)))
+ZERO_SHOT.similarity := $(addprefix --similarity ,$(call newest,$(call split,jsts,valid)))
 ZERO_SHOT := $(foreach t,minimal-pairs jblimp similarity,$(if $(ZERO_SHOT.$(t)),$(t)))
 MEASURES := $(foreach row,$(LAST) random-weights,$(ZERO_SHOT:%=$(DATA)/eval/tasks/$(row)/%.json))
 # For `make curve`, a row per snapshot, MODEL@TOKENS, and after a model's own snapshots the model, if it is finished.

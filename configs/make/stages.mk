@@ -42,9 +42,9 @@ PLANNED := $(sort $(if $(filter all models eval demo-chain,$(GOALS)),$(lastword 
   $(foreach m,$(MODELS) $(OWN_MODELS),$(if $(filter train-model-$(DATASET.$(m)),$(GOALS)),$(m))))
 CHECKED := $(DATA)/.stamps/checked $(PLANNED:%=$(DATA)/.stamps/checked-%)
 stages_until = $(if $(1),$(call stages_until,$(INIT.$(1))) $(1))
-AMOUNTS := $(filter CC100_MAX_% JAWIKI_MAX_%,$(VARIABLES)) MAX_SENTENCE_NUM MIN_CHARS MAX_CHARS SORT_MEMORY \
-  TOKENIZER_INPUT_SENTENCES MODEL_DISK PSEUDO_LINES
-SETTINGS.steps += SEED $(AMOUNTS)
+AMOUNTS := $(filter CC100_MAX_% JAWIKI_MAX_%,$(VARIABLES)) MAX_SENTENCE_NUM MIN_CHARS MAX_CHARS \
+  TOKENIZER_INPUT_SENTENCES PSEUDO_LINES
+SETTINGS.steps += SEED SORT_MEMORY MODEL_DISK $(AMOUNTS)
 VALIDATION.cc100-ja := CC100_MAX_VALIDATION_SENTENCE_NUM
 VALIDATION.jawiki := JAWIKI_MAX_VALIDATION_SENTENCE_NUM
 $(foreach d,$(sort $(foreach m,$(PLANNED),$(foreach s,$(call stages_until,$(m)),$(DATASET.$(s))))),\

@@ -226,7 +226,7 @@ def run(main: Callable[[list[str]], None], requirements: str = "requirements.txt
     except ModuleNotFoundError as e:
         fail(f"{e.name}: not installed: {install(requirements)}")
     except UnicodeEncodeError as e:
-        fail(f"{e.object}: is not UTF-8; rename it")
+        fail(f"{e.object[max(0, e.start - 20) : e.end + 20]!r}: not Unicode: {e.reason}")
     except UnicodeDecodeError as e:
         fail(f"input: {content.refuse_encoding(e.object, 0, 'iconv -f {} -t UTF-8 <FILE >NEW')}")
     except ImportError as e:
@@ -280,7 +280,7 @@ def scaled(text: str) -> decimal.Decimal:
     unit = text[len(digits) :].lower().removesuffix("b")
     try:
         value = decimal.Decimal(digits) * units[unit]
-    except (KeyError, decimal.InvalidOperation):
+    except (KeyError, decimal.DecimalException):
         raise ValueError from None
     if not (value.is_finite() and 0 <= value <= LARGEST):
         raise ValueError

@@ -186,24 +186,37 @@ def remove(path: str) -> bool:
     """
     path = os.path.normpath(path)
     work = os.path.realpath(path) if os.path.islink(path) else path
-    stem = work.removesuffix(".part")
-    names = dict.fromkeys([f"{stem}.part", *(aside(stem, what) for what in ASIDES), work])  # the result last
-    found = [name for name in names if os.path.lexists(name)]
+    beside = [] if work.endswith(".part") else [f"{work}.part", *(aside(work, what) for what in ASIDES)]
+    found = [name for name in (*beside, work) if os.path.lexists(name)]
     for name in reversed(found):
-        held = os.listdir(name) if os.path.isdir(name) and not os.path.islink(name) else None
-        if name == stem and held and MANIFEST in held:
-            refuse_others_folder(name, read_manifest(name)["tool"])
-        elif held is None or os.path.ismount(name) or (held and not any(map(MARKER.fullmatch, held))):
-            raise DataError(name, "was not made by a tool of suzuri")
+        _refuse_others_work(name)
     locks = [lock(name, os.O_RDONLY | os.O_DIRECTORY) for name in found]
     for name in found:
-        for entry in sorted(os.listdir(name), key=lambda entry: bool(MARKER.fullmatch(entry))):
+        for entry in sorted(os.listdir(name), key=lambda entry: MARKER.fullmatch(entry) is not None):  # markers last
             _remove(os.path.join(name, entry))
-        if not os.path.islink(path) or name != work:
+        if name != work or not os.path.islink(path):
             os.rmdir(name)
     for fd in locks:
         os.close(fd)
     return bool(found)
+
+
+def _refuse_others_work(folder):
+    """Raise DataError unless a folder is a result, unfinished work, or empty."""
+    if (
+        not os.path.isdir(folder)
+        or os.path.islink(folder)
+        or os.path.ismount(folder)
+        or _is_within(os.getcwd(), folder)
+    ):
+        raise DataError(folder, "was not made by a tool of suzuri")
+    names = os.listdir(folder)
+    if any(map(MARKER.fullmatch, names)) or not names:
+        return
+    if MANIFEST not in names or folder.endswith(".part"):
+        raise DataError(folder, "was not made by a tool of suzuri")
+    for stranger in strangers(folder, read_manifest(folder)):
+        raise DataError(folder, f"holds {stranger}, which no tool of suzuri made; move it away")
 
 
 def finish(path: str) -> None:

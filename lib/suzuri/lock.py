@@ -18,6 +18,7 @@ from pathlib import Path
 
 from suzuri.environment import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from suzuri.errors import DataError
+from suzuri.files import is_at
 from suzuri.progress import note
 
 # Mount options and file systems with which flock(2) keeps out this machine's processes alone: nfs(5), lustre's
@@ -39,15 +40,23 @@ def why_local(fd: int, mounts: str = "/proc/self/mountinfo") -> str:
     return ""
 
 
-def _acquire(path, wait):
-    """Open and lock PATH; returns the descriptor, which children inherit."""
+def _open(path):
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     os.set_inheritable(fd, True)
+    return fd
+
+
+def _acquire(path, wait):
+    """Open and lock PATH; returns the descriptor, which children inherit."""
+    fd = _open(path)
     deadline, reported = time.monotonic() + wait, False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            if is_at(fd, path):
+                break
+            os.close(fd)  # it was removed with its folder (make clean-demo) while we waited
+            fd = _open(path)
         except BlockingIOError:
             holder = os.pread(fd, 100, 0).decode().strip() or "unknown"
             if time.monotonic() > deadline:

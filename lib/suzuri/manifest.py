@@ -138,7 +138,10 @@ def check_inputs(inputs: Iterable[str]) -> None:
     """Raise what write_manifest would raise at the end of the work: inputs that are missing or cannot be recorded."""
     for path in recorded_paths(inputs):
         os.stat(path)
-        path.encode()  # UnicodeEncodeError for a name that is not UTF-8
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise DataError(path, "its name is not UTF-8, and so cannot be in a manifest; rename it") from None
 
 
 def recorded_sha256(path: str) -> str:

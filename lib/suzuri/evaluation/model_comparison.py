@@ -7,7 +7,6 @@ import os
 import statistics
 import unicodedata
 
-from suzuri.errors import DataError
 from suzuri.evaluation.fill_mask import Ranked
 from suzuri.evaluation.minimal_pairs import Pair, Passed
 
@@ -19,11 +18,14 @@ def short_names(folders: list[str]) -> list[str]:
 
     >>> short_names(["models/demo-cc100-ja", "models/demo-jawiki/"])
     ['cc100-ja', 'jawiki']
+    >>> short_names(["a/models/x", "b/models/x"])
+    ['a/models/x', 'b/models/x']
     """
-    names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
-    if len(set(zip(names, map(os.path.realpath, folders), strict=True))) > len(set(names)):
-        twice = max(names, key=names.count)
-        raise DataError(twice, "two models of this name; the table tells them apart by it: rename a folder")
+    paths = [os.path.abspath(folder).split("/") for folder in folders]
+    names, parts = [path[-1] for path in paths], 1
+    while len(set(names)) < len(set(map(tuple, paths))):  # two of one name
+        parts += 1
+        names = ["/".join(path[-parts:]) for path in paths]
     while len(names) > 1 and all("-" in name for name in names) and len({name.split("-")[0] for name in names}) == 1:
         names = [name.partition("-")[2] for name in names]
     return names

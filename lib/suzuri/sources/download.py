@@ -46,6 +46,7 @@ def _download(url, path, *, sha256=None, record=True, progress=None, **options):
     exists = os.path.exists
     if record:
         _refuse_others_record(f"{path}.json")
+        _refuse_record(path)
     if exists(part) and exists(f"{path}.json") and not exists(side) and not exists(path):
         os.rename(f"{path}.json", side)  # killed between the two renames at the end
     with open(lock(part, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as f, named(part):
@@ -141,16 +142,31 @@ def _refuse_others_record(path):
             raise DataError(path, "is not a record of fetch-url, which needs the name; move it away")
 
 
-def _is_ours(path):
-    """Whether PATH is a download: the file that its record describes, or one with a damaged record; or not there."""
-    return not os.path.exists(path) or download_record(path) is not None or _is_damaged(f"{path}.json")
+def _refuse_record(path):
+    """Raise DataError if PATH is the record of a file that is there."""
+    of = path.removesuffix(".json")
+    if of != path and os.path.exists(of) and os.path.isfile(path):
+        with open(path, "rb") as f:
+            if f.read(16).startswith(RECORD):
+                raise DataError(path, f"is fetch-url's record of {os.path.basename(of)}; give another name")
+
+
+def is_download(path: str) -> bool:
+    """Whether PATH is the file that its record describes, or one with a damaged record, or is not there."""
+    return (
+        not os.path.exists(path) or download_record(path) is not None or _is_damaged(f"{os.path.realpath(path)}.json")
+    )
 
 
 def _is_damaged(record):
-    """Whether a file, a record by its beginning, cannot be read."""
+    """Whether a file that was a record cannot be read any more."""
     try:
         with open(record, "rb") as f:
-            return not isinstance(json.load(f), dict)
+            data = f.read()
+        if data.startswith(RECORD):
+            json.loads(data)
+            return False
+        return bool(data) and not data.strip(b"\0")  # the power was cut
     except FileNotFoundError:
         return False
     except ValueError:
@@ -161,17 +177,18 @@ def remove(path: str) -> bool:
     """Remove a download with its record and what a stopped run has left; returns whether there was anything. A link
     at PATH stays.
 
-    Raises DataError, before it removes anything, if PATH or PATH.part is not from fetch-url.
+    Raises DataError, before it removes anything, if PATH or PATH.part is not from fetch-url, or if a run writes it.
     """
     given, path = path, os.path.realpath(path)
-    found = [
-        name for name in (path, *(f"{path}.{end}" for end in ("json", "part", "part.json"))) if os.path.exists(name)
-    ]
-    _refuse_others_record(f"{path}.json")
-    if not _is_ours(path):
+    record, part, side = (f"{path}.{end}" for end in ("json", "part", "part.json"))
+    found = [name for name in (path, record, part, side) if os.path.isfile(name)]
+    _refuse_others_record(record)
+    if not is_download(path):
         raise DataError(given, "was not made by a tool of suzuri")
-    if f"{path}.part" in found and f"{path}.part.json" not in found and f"{path}.json" not in found:
-        raise DataError(f"{path}.part", "is not the beginning of a download of ours")
+    if part in found:
+        if side not in found and record not in found:
+            raise DataError(part, "is not the beginning of a download of ours")
+        os.close(lock(part, os.O_RDWR))
     for name in found:
         os.unlink(name)
     return bool(found)

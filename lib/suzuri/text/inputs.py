@@ -43,9 +43,8 @@ def joined(values: Iterable[list[str]]) -> Iterator[bytes]:
     for texts in values:
         lines = ([line for line in text.split("\n") if is_seen(line)] for text in texts)
         if documents := ["\n".join(found) for found in lines if found]:
-            text = "".join([gap, "\n\n".join(documents), "\n"]).encode(
-                errors="ignore"
-            )  # without halves of surrogate pairs
+            # Halves of surrogate pairs are left out.
+            text = "".join([gap, "\n\n".join(documents), "\n"]).encode(errors="ignore")
             yield from (text[at : at + BLOCK] for at in range(0, len(text), BLOCK))
             gap = "\n"
 

@@ -203,7 +203,7 @@ class TrainingLoop:
     def note_missed_snapshots(self, step: int) -> None:
         if missed := self.folder.missed_snapshots(self.inputs.tokens(step), self.recipe):
             amounts = ", ".join(f"{n:,}" for n in missed)
-            note(f"snapshot_tokens: no snapshot at {amounts}: the run was past that when it was asked for")
+            note(f"snapshot_tokens: there is no snapshot at {amounts}, which the run has passed")
 
     def snapshot(self) -> None:
         """Keep the model if this step has reached one of snapshot_tokens."""

@@ -7,7 +7,7 @@ import zlib
 from typing import NamedTuple
 
 from suzuri.errors import DataError
-from suzuri.training.recipe import IDLE, find_file, find_model, read_recipe
+from suzuri.training.recipe import DEFAULTS, IDLE, find_file, find_model, read_recipe
 
 # What make, or the shell of its recipes, would take for something else (configs/make/names.mk): the blank and all of
 # ASCII but letters, digits and + , - . / @ _
@@ -60,13 +60,14 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
 
     configs/train-bert-tiny-jawiki.json    the model bert-tiny-jawiki, trained on jawiki
     configs/train-bert-tiny-own.json@poems the model bert-tiny-poems, trained on poems
+    configs/train-bert-tiny-a-jawiki.json@a-jawiki  the model bert-tiny-a-jawiki, trained on a-jawiki
     """
     path, at, dataset = item.rpartition("@")
     if not at or "/" in dataset:
         path, dataset = item, ""
     stem = os.path.splitext(os.path.basename(path))[0].removeprefix("train-")
     if dataset:
-        model = f"{stem.removesuffix('-own')}-{dataset}"
+        model = stem if stem.endswith(f"-{dataset}") else f"{stem.removesuffix('-own')}-{dataset}"
     else:
         model = stem
         found = sorted((name for name in datasets if stem.endswith(f"-{name}")), key=len)
@@ -92,7 +93,8 @@ def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) 
             raise DataError(name, f"make cannot work with a path that has {unfit[0]!r} in it")
     base = find_model(recipe["model_name_or_path"], path) if recipe["model_name_or_path"] and not init else ""
     base = "" if UNFIT.search(base) or not os.path.isdir(base) else base
-    settings = [{key: recipe[key] for key in recipe if key not in IDLE}, model_overrides]
+    changed = {key: value for key, value in recipe.items() if key not in IDLE and value != DEFAULTS.get(key)}
+    settings = [changed, model_overrides]
     if os.path.isfile(config):
         with open(config, encoding="utf-8", errors="replace") as f:
             settings.append(f.read())
