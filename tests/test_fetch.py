@@ -2,8 +2,8 @@
 
 import bz2
 import errno
-import gzip
 import fcntl
+import gzip
 import hashlib
 import json
 import lzma
