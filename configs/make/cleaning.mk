@@ -13,7 +13,8 @@ clean-raw:
 # Shards get their names one by one, in a folder that has its own already, and its manifest last.
 SHARD := [.]?(train-[0-9]{3}|valid)[.]safetensors([.].*part)?
 remove_unfinished = @for folder in $(DATA)/shards/*/; do \
-    [ ! -r "$$folder" ] || ls -A "$$folder" | grep -qvxE '$(SHARD)' || rm -rf "$$folder"; done
+    [ ! -r "$$folder" ] || ls -A "$$folder" | grep -qvxE '$(SHARD)' \
+      || { find "$$folder" -type f -delete; rmdir "$$folder" 2>/dev/null || true; }; done
 clean-text clean-shards clean-models: clean-%:
 	$(if $(filter shards,$*),$(remove_unfinished))
 	@remove-made $(addprefix $(DATA)/$*/,* .*.part)

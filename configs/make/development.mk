@@ -43,7 +43,7 @@ docker-build:
 	docker build -t suzuri --build-arg PIP_ARGS=$(call quote,$(PIP_ARGS)) $(ROOT)
 # In the container a variable has the value that it has here, if it was given; DATA is the folder /suzuri/data there.
 docker-all: docker-build
-	$(foreach v,$(filter-out DATA SAMPLE,$(GIVEN)),$(v)=$(call quote,$($(v)))) \
+	@$(foreach v,$(filter-out DATA SAMPLE,$(GIVEN)),$(v)=$(call quote,$($(v)))) \
 	  $(if $(filter DATA,$(GIVEN)),DATA_PATH=$(call quote,$(DATA))) \
 	  docker compose -f $(ROOT)/configs/compose.yaml run --rm all
 # The same for real, with docker or podman: the image, the demo and each service in it, without a network.

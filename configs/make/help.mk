@@ -21,7 +21,7 @@ step by step, in the order of the flow:
   make curve                    the tasks, for each model and its snapshots (snapshot_tokens in a recipe)
   make report                   report/index.html and report.md: all results on one page
 
-a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl and .parquet files
+a corpus of your own, raw/NAME.txt[.xz|.gz|.bz2|.zst] or a folder raw/NAME/ of .txt, .jsonl (.ndjson) and .parquet files
 (found: $(or $(OWN),none)):
   make build-dataset-NAME shards-NAME train-model-NAME
 

@@ -11,7 +11,7 @@ VARIABLES := $(shell sed -n 's/^\([A-Z0-9_]*\) ?=.*/\1/p' $(ROOT)/Makefile)
 $(foreach v,$(VARIABLES) SUZURI_PYTHON,\
   $(if $(filter command environment,$(firstword $(origin $(v)))),$(eval override $(v) := $$(value $(v)))))
 
-# Those that were given, there or in the environment.
+# The variables that were given, on the command line or in the environment.
 GIVEN := $(foreach v,$(VARIABLES),$(if $(filter override,$(origin $(v))),$(v)))
 
 $(foreach goal,$(MAKECMDGOALS),$(call refuse_unfit,make ,$(goal)))
@@ -37,6 +37,6 @@ $(foreach v,$(QUOTED),$(if $(findstring $(newline),$($(v))),$(call refuse_unfit,
 $(foreach v,$(NUMBERS),$(if $(or $(call digits,$($(v))),$(if $($(v)),,none)),$(error $(v)=$($(v)): not a number)))
 $(foreach v,$(NUMBERS),$(if $(subst 0,,$($(v))),,$(error $(v)=$($(v)): at least 1)))
 $(foreach v,$(NUMBERS),$(if $(filter 0%,$($(v))),$(error $(v)=$($(v)): begins with 0)))
-$(foreach most,512.JOBS 1000.CC100_NUM_FILES 1000.JAWIKI_NUM_FILES 1000.NUM_FILES 4096.RANGES,\
-  $(call refuse_more,$(subst .,,$(suffix $(most))),$(basename $(most))))
+$(call refuse_more,JOBS,512)$(call refuse_more,RANGES,4096)
+$(foreach v,CC100_NUM_FILES JAWIKI_NUM_FILES NUM_FILES,$(call refuse_more,$(v),1000))
 endef

@@ -41,7 +41,7 @@ MAPS := $(DATA)/pieces/maps
 shares = $(patsubst %,%-of-$(1),$(shell seq $(1)))
 $(foreach d,$(MAPPED),$(eval MAPS.$(d) := $(addprefix $(MAPS)/$(d)/,$(addsuffix .records,$(notdir $(INPUTS.$(d)))))) \
   $(eval RANGES.$(d) := $(patsubst %,$(DATA)/pieces/ranges/$(d)/%.records,$(call shares,$(RANGES)))) \
-  $(eval FACTOR.$(d) := $(if $(filter-out %.txt %.jsonl,$(INPUTS.$(d))),15,3)))
+  $(eval FACTOR.$(d) := $(if $(filter-out %.txt %.jsonl %.ndjson,$(INPUTS.$(d))),15,3)))
 
 $(CHANGED:%=$(MAPS)/%.records): FORCE
 

@@ -88,7 +88,7 @@ MAX_SHARDS = 1000  # their names have three digits
 
 
 def add_shards_option(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--shards", type=int, default=1, metavar="N", help="train files, up to 1000 (default 1)")
+    p.add_argument("--shards", type=int, default=1, metavar="N", help=f"train files, up to {MAX_SHARDS} (default 1)")
 
 
 def add_seed_option(p: argparse.ArgumentParser) -> None:

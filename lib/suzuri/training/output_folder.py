@@ -254,7 +254,7 @@ class OutputFolder:
         os.rename(folder + ".part", folder)
 
     def missed_snapshots(self, tokens: int, recipe: dict[str, Any]) -> list[int]:
-        """Those of snapshot_tokens up to `tokens` of which there is no snapshot: they were set too late."""
+        """Those of snapshot_tokens up to `tokens` of which there is no snapshot."""
         folders = [os.path.join(folder, SNAPSHOTS) for folder in (self.part, self.output)]
         kept = [
             int(name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder) if name.isdecimal()

@@ -58,9 +58,9 @@ def own_stages(names: list[str], own_recipe: str, overrides: list[str]) -> list[
 def read_stage(item: str, datasets: list[str], init: str, overrides: list[str]) -> Stage:
     """FILE or FILE@DATASET -> its stage.
 
-    configs/train-bert-tiny-jawiki.json    the model bert-tiny-jawiki, trained on jawiki
-    configs/train-bert-tiny-own.json@poems the model bert-tiny-poems, trained on poems
-    configs/train-bert-tiny-a-jawiki.json@a-jawiki  the model bert-tiny-a-jawiki, trained on a-jawiki
+    configs/train-bert-tiny-jawiki.json        the model bert-tiny-jawiki, trained on jawiki
+    configs/train-bert-tiny-own.json@poems     the model bert-tiny-poems, trained on poems
+    configs/train-x-old-jawiki.json@old-jawiki the model x-old-jawiki, trained on old-jawiki
     """
     path, at, dataset = item.rpartition("@")
     if not at or "/" in dataset:
